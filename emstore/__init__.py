@@ -1,0 +1,1 @@
+"""emstore: one place for all of an imaging lab's data."""

@@ -1,0 +1,47 @@
+"""What long work tells its listeners. Progress bars and JSON lines are listeners; the default is silence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Started:
+    """Work on one version begins."""
+
+    task: str
+    """What is being made, e.g. ``lab.zarr/liver/raw/v1``."""
+    total: int
+    """Amount of work, bytes of uncompressed level-0 data."""
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """Some of the work is done."""
+
+    task: str
+    done: int
+    """Bytes done since the last event."""
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something the user should know; not an error."""
+
+    task: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The version is sealed."""
+
+    task: str
+    version_id: str
+
+
+Event = Started | Advanced | Noted | Finished
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Listen to nothing."""
