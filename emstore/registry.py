@@ -1,0 +1,188 @@
+"""Finding the installed adapters and exporters, and the one adapter that can read each item.
+
+Built-in formats and third parties come through the same entry points. Nothing is imported before it is needed; a
+plug-in that fails to load is an error that names it, since a silently missing reader would read the file as something else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+from emstore.adapter import Adapter
+from emstore.errors import InvalidInput, Kind, NotFound, SourceUnreadable
+from emstore.export import Exporter
+from emstore.source import Source, SourceItem
+
+ADAPTERS: Final = "emstore.adapters"
+EXPORTERS: Final = "emstore.exporters"
+
+
+@dataclass(frozen=True)
+class PluginEntry:
+    """One installed plug-in, before or after it is imported."""
+
+    name: str
+    package: str
+    """Distribution it comes from, e.g. ``emstore``."""
+    package_version: str
+    entry: EntryPoint
+
+    def load(self) -> Any:
+        """Import and build the plug-in.
+
+        Raises
+        ------
+        InvalidInput
+            It cannot be imported, or does not keep the contract.
+        """
+        try:
+            return self.entry.load()()
+        except Exception as error:  # noqa: BLE001 - a third party's module may raise anything at import
+            raise InvalidInput(
+                f"the plug-in {self.name!r} of package {self.package} cannot be loaded: {error}",
+                fix=f"repair or uninstall {self.package}",
+            ) from error
+
+
+@cache
+def adapters() -> Mapping[str, PluginEntry]:
+    """Return the installed adapters by name, in alphabetical order."""
+    return _installed(ADAPTERS)
+
+
+@cache
+def exporters() -> Mapping[str, PluginEntry]:
+    """Return the installed exporters by name, in alphabetical order."""
+    return _installed(EXPORTERS)
+
+
+@cache
+def adapter(name: str) -> Adapter:
+    """Return one adapter by name.
+
+    Raises
+    ------
+    NotFound
+        No installed adapter has that name; the message lists those that are there.
+    """
+    return _load(adapters(), name, Adapter, "adapter")  # type: ignore[no-any-return]
+
+
+@cache
+def exporter(name: str) -> Exporter:
+    """Return one exporter by name."""
+    return _load(exporters(), name, Exporter, "exporter")  # type: ignore[no-any-return]
+
+
+def exporter_for(file_name: str) -> Exporter:
+    """Return the exporter whose longest extension ends `file_name`.
+
+    Raises
+    ------
+    InvalidInput
+        No exporter writes such a file; the message lists the extensions that can be written.
+    """
+    best: tuple[int, Exporter] | None = None
+    known: list[str] = []
+    for name in exporters():
+        candidate = exporter(name)
+        known += candidate.extensions
+        for extension in candidate.extensions:
+            if file_name.lower().endswith(extension) and (best is None or len(extension) > best[0]):
+                best = len(extension), candidate
+    if best is None:
+        raise InvalidInput("no exporter writes this kind of file", where=file_name, fix=f"use one of {' '.join(sorted(known))}")
+    return best[1]
+
+
+def sniff(item: SourceItem) -> list[tuple[int, str]]:
+    """Return ``(score, adapter name)`` of every adapter that can read an item, best first."""
+    scores = [(adapter(name).sniff(item), name) for name in adapters()]
+    return sorted(((score, name) for score, name in scores if score > 0), key=lambda pair: (-pair[0], pair[1]))
+
+
+def match(source: Source, *, name: str | None = None) -> tuple[Adapter, Source]:
+    """Return the one adapter for a source and the items it takes.
+
+    Items that no adapter knows are set aside: by `Source.skip` (an error unless partial reads are allowed) when their
+    extension says they should be readable, else by `Source.ignore`.
+
+    Parameters
+    ----------
+    source : Source
+        What the user pointed at.
+    name : str, optional
+        The adapter the user asked for; it gets every item.
+
+    Raises
+    ------
+    SourceUnreadable
+        Kind ``no_adapter``: nothing can read it.
+    InvalidInput
+        Kind ``ambiguous_source``: adapters tie on one file, or the files need different adapters.
+    """
+    if name is not None:
+        return adapter(name), source
+    taken: dict[str, list[SourceItem]] = {}
+    unknown: list[SourceItem] = []
+    for item in source.items:
+        scores = sniff(item)
+        if not scores:
+            unknown.append(item)
+            continue
+        if len(scores) > 1 and scores[0][0] == scores[1][0]:
+            tied = [n for s, n in scores if s == scores[0][0]]
+            raise InvalidInput(
+                f"the adapters {' and '.join(tied)} are equally sure they can read it",
+                where=item.name,
+                fix=f"choose one with --adapter {tied[0]}",
+                kind=Kind.AMBIGUOUS_SOURCE,
+            )
+        taken.setdefault(scores[0][1], []).append(item)
+    if not taken:
+        names = ", ".join(item.name for item in unknown[:3]) + (" ..." if len(unknown) > 3 else "")
+        raise SourceUnreadable(
+            "no installed adapter recognises it",
+            where=names,
+            fix="see `emstore adapters` for what can be read; the file may be damaged or need an extra",
+            kind=Kind.NO_ADAPTER,
+        )
+    if len(taken) > 1:
+        listing = "; ".join(f"{key}: {len(items)} files, e.g. {items[0].name}" for key, items in sorted(taken.items()))
+        raise InvalidInput(
+            f"the files need different adapters ({listing})",
+            fix="ingest them one kind at a time",
+            kind=Kind.AMBIGUOUS_SOURCE,
+        )
+    [(chosen, items)] = taken.items()
+    claimed = {extension: n for n in adapters() for group in adapter(n).formats.values() for extension in group}
+    for item in unknown:
+        if item.extension in claimed:
+            source.skip(item.name, f"looks like {claimed[item.extension]} by its name, but its content does not")
+        else:
+            source.ignore(item.name, "not a file any adapter knows")
+    return adapter(chosen), source.subset(items)
+
+
+def _installed(group: str) -> Mapping[str, PluginEntry]:
+    found: dict[str, PluginEntry] = {}
+    for entry in sorted(entry_points(group=group), key=lambda e: e.name):
+        package = entry.dist.name if entry.dist else "?"
+        if entry.name in found and found[entry.name].package != package:
+            raise InvalidInput(
+                f"packages {found[entry.name].package} and {package} both bring a plug-in named {entry.name!r}",
+                fix="uninstall one of them",
+            )
+        found[entry.name] = PluginEntry(entry.name, package, entry.dist.version if entry.dist else "?", entry)
+    return found
+
+
+def _load(known: Mapping[str, PluginEntry], name: str, contract: type, word: str) -> Any:
+    if name not in known:
+        raise NotFound(f"there is no {word} {name!r}", fix=f"installed: {', '.join(known)}")
+    plugin = known[name].load()
+    if not isinstance(plugin, contract):
+        raise InvalidInput(f"the {word} {name!r} of package {known[name].package} does not keep the contract")
+    return plugin
