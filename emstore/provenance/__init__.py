@@ -1,0 +1,1 @@
+"""How a version came to be."""

@@ -1,0 +1,280 @@
+"""Bytes under keys, on disk or on an object store: the one door to obstore.
+
+Everything a store does to storage is one of the few verbs here. Keys are ``/``-separated, relative to the store's root.
+`Backend.put_new` is the verb that commits rest on: exactly one writer of a key wins, and one whose answer was lost can tell
+by reading back. obstore's local backend creates ``key#n`` beside the key and links it into place, so a killed writer
+leaves only such a temporary, which `Backend.leftovers` finds.
+"""
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import obstore
+from obstore import exceptions as obx
+
+from emstore.errors import Capacity, Conflict, EmstoreError, InvalidInput, Kind, NotFound, StorageFailed
+
+Buffer = bytes | bytearray | memoryview
+
+_ATTEMPTS: Final = 5
+_NO_SPACE: Final = re.compile(r"os error (28|122)\b|No space left|QuotaExceeded|InsufficientStorage", re.IGNORECASE)
+_TEMPORARY: Final = re.compile(r"#\d+$")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stored object."""
+
+    key: str
+    size: int
+
+
+class Backend:
+    """Storage below one root.
+
+    Parameters
+    ----------
+    store : obstore store
+        Where the bytes are.
+    url : str
+        What to call it in messages; holds no credentials.
+    root : Path, optional
+        The folder, when the storage is a local disk.
+    """
+
+    def __init__(self, store: Any, url: str, root: Path | None = None) -> None:
+        self._store = store
+        self.url = url
+        self.root = root
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises
+        ------
+        NotFound
+            There is no such object.
+        """
+        with self._errors(key):
+            return bytes(obstore.get(self._store, key).bytes())
+
+    def find(self, key: str) -> bytes | None:
+        """Return an object's bytes, or ``None`` when there is no such object."""
+        try:
+            return self.get(key)
+        except NotFound:
+            return None
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start`."""
+        with self._errors(key):
+            return bytes(obstore.get_range(self._store, key, start=start, length=length))
+
+    def get_ranges(self, key: str, starts: list[int], lengths: list[int]) -> list[bytes]:
+        """Return several ranges of one object, near ones fetched together."""
+        with self._errors(key):
+            return [bytes(part) for part in obstore.get_ranges(self._store, key, starts=starts, lengths=lengths)]
+
+    def get_suffix(self, key: str, length: int) -> bytes:
+        """Return the last `length` bytes."""
+        with self._errors(key):
+            return bytes(obstore.get(self._store, key, options={"range": {"suffix": length}}).bytes())
+
+    def size(self, key: str) -> int:
+        """Return an object's size, bytes."""
+        with self._errors(key):
+            return int(obstore.head(self._store, key)["size"])
+
+    def path(self, key: str) -> Path | None:
+        """Return an object's local path, or ``None`` on an object store."""
+        return None if self.root is None else self.root / key
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """List every object below `prefix`, in no stated order."""
+        with self._errors(prefix):
+            for page in obstore.list(self._store, prefix=prefix.rstrip("/") or None):
+                for item in page:
+                    if not prefix or item["path"].startswith(prefix):
+                        yield Entry(item["path"], int(item["size"]))
+
+    def children(self, prefix: str) -> list[str]:
+        """Return the names of the folders right below `prefix`, sorted."""
+        with self._errors(prefix):
+            listing = obstore.list_with_delimiter(self._store, prefix.rstrip("/") or None)
+        return sorted(str(p).rstrip("/").rsplit("/", 1)[-1] for p in listing["common_prefixes"])
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def put_new(self, key: str, data: Buffer) -> bool:
+        """Create an object that must not exist yet.
+
+        Returns
+        -------
+        bool
+            ``True`` when the object now holds exactly `data`, written by us or, after an answer that got lost, found so;
+            ``False`` when it was there already with other bytes.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                obstore.put(self._store, key, data, mode="create", use_multipart=False)  # type: ignore[arg-type]
+            except obx.AlreadyExistsError:
+                return self.find(key) == bytes(data)
+            except (obx.PreconditionError, obx.GenericError) as error:
+                # Applied-but-failed, a conflict between two conditional writers, or a passing fault: only a read tells.
+                if self._permanent(error) or attempt == _ATTEMPTS - 1:
+                    raise self._explain(error, key) from error
+                there = self.find(key)
+                if there is not None:
+                    return there == bytes(data)
+                time.sleep(random.uniform(0, 0.1 * 2**attempt))
+            except Exception as error:
+                raise self._explain(error, key) from error
+            else:
+                return True
+        raise AssertionError("unreachable")
+
+    def put_over(self, key: str, data: bytes) -> None:
+        """Write an object whether it exists or not. Only for leases: nothing else is ever changed."""
+        with self._errors(key):
+            obstore.put(self._store, key, data, use_multipart=False)
+
+    def delete(self, keys: list[str]) -> None:
+        """Delete objects; missing ones are fine. On disk, folders left empty go too."""
+        if not keys:
+            return
+        with self._errors(keys[0]):
+            if self.root is None:
+                obstore.delete(self._store, keys)
+                return
+        for key in keys:
+            path = self.root / key
+            path.unlink(missing_ok=True)
+            parent = path.parent
+            while parent != self.root:
+                try:
+                    parent.rmdir()
+                except OSError:
+                    break
+                parent = parent.parent
+
+    def sync(self, keys: list[str]) -> None:
+        """Make objects and the folders that name them durable. Object stores do so on their own."""
+        if self.root is None:
+            return
+        folders: set[Path] = set()
+        for key in keys:
+            path = self.root / key
+            _fsync(path)
+            parent = path.parent
+            while parent not in folders:
+                folders.add(parent)
+                if parent == self.root:
+                    break
+                parent = parent.parent
+        for folder in sorted(folders, key=lambda p: len(p.parts), reverse=True):
+            _fsync(folder)
+
+    def free_bytes(self) -> int | None:
+        """Return the free space, bytes; ``None`` where the question makes no sense."""
+        if self.root is None:
+            return None
+        at = self.root
+        while not at.exists():
+            at = at.parent
+        return shutil.disk_usage(at).free
+
+    def leftovers(self, prefix: str) -> list[str]:
+        """Return keys that obstore's listing hides: temporaries of killed writers, and links (disk only)."""
+        if self.root is None:
+            return []
+        found = []
+        for folder, folders, files in os.walk(self.root / prefix):
+            here = Path(folder)
+            for name in [*files, *folders]:
+                path = here / name
+                if path.is_symlink() or (name in files and _TEMPORARY.search(name)):
+                    found.append(path.relative_to(self.root).as_posix())
+        return sorted(found)
+
+    def probe(self) -> None:
+        """Check that create-only puts are honoured here, before anything rests on them.
+
+        Raises
+        ------
+        StorageFailed
+            Kind ``store_unsafe``: a second create of the same key succeeded.
+        """
+        key = f".emstore-probe/{time.time_ns():x}-{random.getrandbits(64):x}"
+        try:
+            if not self.put_new(key, b"1"):
+                raise StorageFailed("a fresh key held other bytes", where=self.url, kind=Kind.STORE_UNSAFE)
+            try:
+                obstore.put(self._store, key, b"2", mode="create", use_multipart=False)
+            except (obx.AlreadyExistsError, obx.PreconditionError):
+                return
+            except Exception as error:
+                raise self._explain(error, key) from error
+            raise StorageFailed(
+                "this storage does not honour create-only writes (If-None-Match), so versions could be overwritten",
+                where=self.url,
+                fix="use a service that does; reading from here is still possible",
+                kind=Kind.STORE_UNSAFE,
+            )
+        finally:
+            with contextlib.suppress(EmstoreError):
+                self.delete([key])
+
+    # -- errors ----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except EmstoreError:
+            raise
+        except Exception as error:
+            raise self._explain(error, key) from error
+
+    @staticmethod
+    def _permanent(error: Exception) -> bool:
+        return bool(_NO_SPACE.search(str(error))) or "os error" in str(error)
+
+    def _explain(self, error: Exception, key: str) -> EmstoreError:
+        """Turn a storage library's exception into one of ours, without its debug dump or any query string."""
+        text = re.sub(r"\?\S+", "?...", str(error).split("\n", 1)[0])[:300]
+        where = f"{self.url}/{key}"
+        match error:
+            case FileNotFoundError():
+                return NotFound("there is no such object", where=where)
+            case obx.PermissionDeniedError() | obx.UnauthenticatedError() | PermissionError():
+                return StorageFailed("access was refused", where=where, fix="check the credentials or the file permissions")
+            case obx.AlreadyExistsError():
+                return Conflict("it already exists", where=where)
+            case ValueError():
+                return InvalidInput(f"not a usable key: {text}", where=where, kind=Kind.BAD_NAME)
+        if _NO_SPACE.search(str(error)) or getattr(error, "errno", None) in (28, 122):
+            return Capacity(
+                "the disk is full",
+                where=self.url,
+                fix="free some space and run the same command again: it resumes",
+                kind=Kind.DISK_FULL,
+            )
+        return StorageFailed(text, where=where)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
