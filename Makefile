@@ -1,0 +1,56 @@
+# Every target works on a fresh checkout: the first one that needs it makes .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := emstore adapters schemas
+CODE := $(PACKAGES) tests examples
+MAX_LINES := 700
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench manifest schemas wheel clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("emstore needs Python 3.11 or newer; say which one: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(STAMP)  ## make .venv and install emstore with all it needs, at the versions in constraints.txt
+
+demo: setup  ## ingest sample scans, list, open, verify and draw them into demo-out/
+	$(BIN)/python examples/demo.py demo-out
+
+test: setup  ## run the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup  ## style, types, import contracts, module sizes
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@find $(PACKAGES) -name '*.py' -exec wc -l {} + | awk '$$2 != "total" && $$1 > $(MAX_LINES) {print $$2 ": " $$1 " lines, more than $(MAX_LINES): split it"; bad = 1} END {exit bad}'
+
+format: setup  ## sort imports and lay out the code
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+bench: setup  ## measure the figures in tests/bench/ (minutes, an idle machine)
+	$(BIN)/python tests/bench/run.py
+
+manifest: setup  ## print what became of every real instrument file (EMSTORE_TEST_DATA says where they are)
+	$(BIN)/python tests/adapters/manifest_table.py
+
+schemas: setup  ## write the JSON Schemas anew from the models
+	$(BIN)/python schemas/generate.py
+
+wheel: setup  ## build the wheel and the source distribution into dist/
+	$(BIN)/python -m build --outdir dist .
+
+clean:  ## delete what was built, measured and drawn; .venv stays
+	rm -rf dist build demo-out bench-out .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
