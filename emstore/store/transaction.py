@@ -1,0 +1,300 @@
+"""Making one version: reserve a number, write whole objects, seal. Atomic, resumable, safe against zombies.
+
+The protocol (layout 1) rests on one primitive, a put that creates or fails:
+
+1. *Reserve*: create ``vN/.emstore/txn.json`` at the next free number. An unfinished version with equal settings is resumed instead,
+   a finished one is returned.
+2. *Write*: every object is created whole, once, hashed as it is sent. An object that exists is whole: that is the resume
+   ledger. A zombie cannot replace anything.
+3. *Manifest*: create it, naming every object with size and digest; make all durable; look at every key again.
+4. *Seal*: create ``vN/zarr.json``. Before it nothing is visible, after it nothing changes. If the answer is lost, reading back tells.
+5. *Abort*: create a tombstone at that same key, then delete the data: nobody can seal it any more, and numbers stay dense.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from emstore.errors import Conflict, Damaged, Kind, NotFound
+from emstore.store import lease as leases
+from emstore.store.backend import Backend, Buffer
+from emstore.store.documents import ArrayInfo, DatasetInfo, Manifest, ManifestEntry, Tombstone, Txn, canonical, digest
+from emstore.store.layout import LEASES, MANIFEST, NODE, TXN, Place, version_number
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sealed version with exactly the settings asked for is there already."""
+
+    place: Place
+
+
+class Transaction:
+    """One version being written. Use `begin`; end with `seal`, `release` or `abort`. It is the writer's `Sink`."""
+
+    def __init__(self, backend: Backend, place: Place, txn: Txn, lease: leases.HeldLease, store_id: str) -> None:
+        self.backend = backend
+        self.place = place
+        self.txn = txn
+        self.store_id = store_id
+        self._lease = lease
+        self._lock = threading.Lock()
+        self._entries: dict[str, ManifestEntry] = {}
+        self._existing: set[str] = set()
+
+    # -- the writer's sink -----------------------------------------------------------------------------------------
+
+    def have(self, key: str) -> bool:
+        """Whether an earlier attempt with equal settings wrote this object; it is hashed again before that is believed."""
+        if key in self._entries:
+            return True
+        if key not in self._existing:
+            return False
+        self._note(key, self.read(key))
+        return True
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Create one whole object and remember its digest.
+
+        Raises
+        ------
+        Conflict
+            Other bytes are there: another program writes here, or the source changed without its size and time changing.
+        """
+        entry = ManifestEntry(key=key, size=memoryview(data).nbytes, digest=digest(data))
+        if not self.backend.put_new(self.place.prefix + key, data):
+            raise Conflict(
+                "an unfinished attempt left other bytes here",
+                where=f"{self.place}/{key}",
+                fix="run `emstore gc` on the array, then the command again",
+            )
+        with self._lock:
+            self._entries[key] = entry
+
+    def read(self, key: str) -> bytes:
+        """Return an object of this version."""
+        return self.backend.get(self.place.prefix + key)
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    def seal(self, empty: Iterable[str], root_document: Callable[[tuple[ManifestEntry, ...], str], dict[str, Any]]) -> None:
+        """Make the version visible, whole and for ever.
+
+        Parameters
+        ----------
+        empty : iterable of str
+            Shard keys left out because all their voxels have the fill value.
+        root_document : callable
+            Given the manifest's entries and digest, returns the version's root ``zarr.json`` document, its own digest included.
+
+        Raises
+        ------
+        Damaged
+            An object is gone or has another size than what was sent.
+        Conflict
+            The version was aborted meanwhile.
+        """
+        prefix = self.place.prefix
+        entries = tuple(sorted(self._entries.values(), key=lambda e: e.key))
+        manifest = canonical(Manifest(objects=entries, empty=tuple(sorted(empty))).model_dump(mode="json"))
+        if not self.backend.put_new(prefix + MANIFEST, manifest):
+            raise Damaged(
+                "an unfinished attempt left another manifest",
+                where=str(self.place),
+                fix="run `emstore gc` on the array, then the command again",
+            )
+        self.backend.sync([prefix + e.key for e in entries] + [prefix + MANIFEST, prefix + TXN])
+        self._recheck(entries)
+        body = canonical(root_document(entries, digest(manifest)))
+        if not self.backend.put_new(prefix + NODE, body):
+            self._lost_seal()
+        self.backend.sync([prefix + NODE])
+        self._lease.end(prefix)
+
+    def release(self) -> None:
+        """Stop without sealing; what was written stays and the next run with equal settings resumes it."""
+        self._lease.release()
+
+    def abort(self, reason: str) -> None:
+        """Give the version up: a tombstone takes its seal's place and the data is deleted."""
+        bury(self.backend, self.place, reason)
+        self._lease.end(self.place.prefix)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _note(self, key: str, data: bytes) -> None:
+        with self._lock:
+            self._entries[key] = ManifestEntry(key=key, size=len(data), digest=digest(data))
+
+    def _recheck(self, entries: tuple[ManifestEntry, ...]) -> None:
+        prefix = self.place.prefix
+        there = {entry.key.removeprefix(prefix): entry.size for entry in self.backend.entries(prefix)}
+        for entry in entries:
+            if there.get(entry.key) != entry.size:
+                raise Damaged(
+                    f"it was written with {entry.size} bytes and now has {there.get(entry.key, 'none')}",
+                    where=f"{self.place}/{entry.key}",
+                    fix="check the disk, then run the same command again",
+                )
+
+    def _lost_seal(self) -> None:
+        """Another root document is there: a twin that took over and finished, or a tombstone."""
+        state = read_state(self.backend, self.place)
+        if isinstance(state, Tombstone):
+            self._lease.end(self.place.prefix)
+            raise Conflict(f"the version was aborted meanwhile: {state.reason}", where=str(self.place), fix="run the command again")
+
+
+def begin(
+    backend: Backend, place: Place, *, settings: str, task: str, store_id: str, again: bool = False
+) -> Transaction | Finished:
+    """Start, resume or find the version of an array that has exactly these settings.
+
+    Parameters
+    ----------
+    backend : Backend
+        The store; `Backend.probe` must have passed.
+    place : Place
+        Dataset and array.
+    settings : str
+        Digest of all that shapes the result.
+    task : str
+        For people: what is being made.
+    store_id : str
+        Identity of the store.
+    again : bool
+        Make a new version even if a finished one has equal settings.
+
+    Raises
+    ------
+    Conflict
+        Kind ``busy``: another live process is writing the very same thing.
+    """
+    for path, info in ((place.dataset, DatasetInfo()), (f"{place.dataset}/{place.array}", ArrayInfo())):
+        body = {"zarr_format": 3, "node_type": "group", "attributes": {"emstore": info.model_dump(mode="json")}}
+        if not backend.put_new(f"{path}/{NODE}", canonical(body)):
+            raise Conflict(
+                f"there is something else called {path!r} in this store", where=backend.url, fix="choose another name"
+            )
+    mine = f"urn:uuid:{uuid.uuid4()}"
+    while True:
+        known = _transactions(backend, place)
+        for number, txn in known.items():
+            if txn is None or txn.settings != settings:
+                continue
+            found = _join(backend, Place(place.dataset, place.array, number), txn, store_id)
+            if isinstance(found, Transaction) or (found is not None and not again):
+                return found
+        number = max(known, default=0) + 1
+        at = Place(place.dataset, place.array, number)
+        txn = Txn(txn=mine, settings=settings, task=task, created=datetime.now(UTC))
+        if backend.put_new(at.prefix + TXN, canonical(txn.model_dump(mode="json"))):
+            lease = leases.HeldLease(backend, at.prefix, 1, store_id)
+            if not lease.acquire():
+                continue
+            return Transaction(backend, at, txn, lease, store_id)
+
+
+def read_state(backend: Backend, place: Place) -> dict[str, Any] | Tombstone | None:
+    """Return a version's ``attributes.emstore``, its tombstone, or ``None`` while it has neither.
+
+    Raises
+    ------
+    Damaged
+        The root document is there but is not one of ours.
+    """
+    import json
+
+    body = backend.find(place.prefix + NODE)
+    if body is None:
+        return None
+    try:
+        info = json.loads(body)["attributes"]["emstore"]
+        if info["kind"] == "aborted":
+            return Tombstone.model_validate(info)
+        if info["kind"] == "version":
+            return dict(info)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged("the seal cannot be read", where=f"{backend.url}/{place}/{NODE}") from error
+    raise Damaged("the root document is not a seal", where=f"{backend.url}/{place}/{NODE}")
+
+
+def bury(backend: Backend, place: Place, reason: str) -> bool:
+    """Put a tombstone where the seal would go, then delete the data. ``False`` when the version was sealed meanwhile."""
+    stone = Tombstone(reason=reason, when=datetime.now(UTC))
+    body = {"zarr_format": 3, "node_type": "group", "attributes": {"emstore": stone.model_dump(mode="json")}}
+    if not backend.put_new(place.prefix + NODE, canonical(body)) and not isinstance(read_state(backend, place), Tombstone):
+        return False
+    backend.sync([place.prefix + NODE])
+    keep = {place.prefix + NODE, place.prefix + TXN}
+    backend.delete([e.key for e in backend.entries(place.prefix) if e.key not in keep])
+    backend.delete(backend.leftovers(place.prefix))
+    return True
+
+
+def numbers(backend: Backend, place: Place) -> list[int]:
+    """Return the version numbers that were ever reserved in an array, ascending."""
+    return sorted(n for name in backend.children(place.prefix) if (n := version_number(name)) is not None)
+
+
+def _transactions(backend: Backend, place: Place) -> dict[int, Txn | None]:
+    def read(number: int) -> Txn | None:
+        body = backend.find(Place(place.dataset, place.array, number).prefix + TXN)
+        try:
+            return None if body is None else Txn.model_validate_json(body)
+        except ValidationError:
+            return None
+
+    found = numbers(backend, place)
+    if len(found) < 2:
+        return {n: read(n) for n in found}
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(found, pool.map(read, found), strict=True))
+
+
+def _join(backend: Backend, place: Place, txn: Txn, store_id: str) -> Transaction | Finished | None:
+    """Resume an unfinished version with equal settings, or say that it is finished; ``None`` when it was aborted."""
+    state = read_state(backend, place)
+    if isinstance(state, Tombstone):
+        return None
+    if state is not None:
+        return Finished(place)
+    number, holder = leases.latest(backend, place.prefix)
+    if leases.alive(holder, store_id):
+        raise Conflict(
+            "another process is writing exactly this version now",
+            where=f"{backend.url}/{place}",
+            fix="wait for it to finish; `emstore status` shows it",
+            kind=Kind.BUSY,
+        )
+    lease = leases.HeldLease(backend, place.prefix, number + 1, store_id)
+    if not lease.acquire():
+        raise Conflict("another process has just resumed this version", where=f"{backend.url}/{place}", kind=Kind.BUSY)
+    transaction = Transaction(backend, place, txn, lease, store_id)
+    prefix = place.prefix
+    transaction._existing = {
+        key
+        for entry in backend.entries(prefix)
+        if (key := entry.key.removeprefix(prefix)) not in (TXN, MANIFEST, NODE) and not key.startswith(LEASES)
+    }
+    return transaction
+
+
+def require(backend: Backend, key: str) -> bytes:
+    """Return an object that must be there once its version is sealed.
+
+    Raises
+    ------
+    Damaged
+        It is gone.
+    """
+    try:
+        return backend.get(key)
+    except NotFound as error:
+        raise Damaged("a sealed object is gone", where=f"{backend.url}/{key}") from error
