@@ -1,1 +1,42 @@
-"""emstore: one place for all of an imaging lab's data."""
+"""emstore: one place for all of an imaging lab's data.
+
+    import emstore
+
+    emstore.ingest(["scan/"], "lab.zarr/liver/raw")
+    version = emstore.open("lab.zarr/liver/raw")
+    version.xarray()
+
+Everything is imported when it is first used, so that importing emstore costs next to nothing.
+"""
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emstore.ingestion import ingest, inspect
+    from emstore.store import Version, create_store
+    from emstore.store import open_version as open
+
+__all__ = ["Version", "__version__", "create_store", "ingest", "inspect", "open"]
+
+_PUBLIC = {
+    "Version": ("emstore.store", "Version"),
+    "create_store": ("emstore.store", "create_store"),
+    "ingest": ("emstore.ingestion", "ingest"),
+    "inspect": ("emstore.ingestion", "inspect"),
+    "open": ("emstore.store", "open_version"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version("emstore")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'emstore' has no attribute {name!r}")
+    module, attribute = _PUBLIC[name]
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,11 +4,20 @@ An exporter is registered under the entry-point group ``emstore.exporters``. It 
 gives it a temporary one beside the target and renames only a finished file, so a failed export leaves nothing behind.
 """
 
+import errno
+import os
+import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
+from emstore.errors import Capacity, Conflict, EmstoreError, InvalidInput, Kind, NotFound, StorageFailed
+from emstore.events import Advanced, Listener, Noted, Started, silent
 from emstore.volume import Volume
+
+_SPARE_BYTES: Final = 16 << 20
+"""Room that must stay free on the disk besides the file itself: headers, indexes, other writers."""
 
 
 @runtime_checkable
@@ -43,3 +52,116 @@ class Exporter(Protocol):
             The format cannot hold this volume at all (axes, type); says what would work.
         """
         ...
+
+
+def export(
+    volume: Volume, path: str | Path, *, force: bool = False, listener: Listener = silent, task: str | None = None
+) -> tuple[str, ...]:
+    """Write a volume to a file, whole or not at all.
+
+    The exporter whose longest extension ends the file name writes a temporary file in the same folder; it is flushed to
+    disk and renamed once it is complete, and removed when anything goes wrong, Ctrl-C included.
+
+    Parameters
+    ----------
+    volume : Volume
+        What to write.
+    path : str or Path
+        Where to; its extension chooses the format.
+    force : bool
+        Replace a file that is already there.
+    listener : callable
+        Told of progress (bytes of voxels) and of every note.
+    task : str, optional
+        Name of this work in events; the file's name by default.
+
+    Returns
+    -------
+    tuple of str
+        What the format could not hold, in sentences; empty when nothing was lost.
+
+    Raises
+    ------
+    InvalidInput
+        No exporter writes such a file, or the format cannot hold the volume.
+    NotFound
+        The folder does not exist.
+    Conflict
+        The file exists and `force` was not given.
+    Capacity
+        Kind ``disk_full``: the disk has not enough room, before or while writing.
+    StorageFailed
+        The disk failed.
+    """
+    from emstore.registry import exporter_for  # the registry knows the contract above
+
+    target = Path(path)
+    exporter = exporter_for(target.name)
+    if not target.parent.is_dir():
+        raise NotFound("there is no such folder", where=str(target.parent), fix="create it first")
+    _refuse_existing(target, force)
+    _check_room(target, volume.nbytes)
+    name = task or target.name
+    listener(Started(name, volume.nbytes))
+    # The suffix stays, since exporters and their libraries choose the variant by it; the stem is hidden and unguessable.
+    extension = max((e for e in exporter.extensions if target.name.lower().endswith(e)), key=len)
+    temporary = target.with_name(f".{target.name[: -len(extension)]}.{secrets.token_hex(4)}.part{extension}")
+    try:
+        notes = exporter.write(volume, temporary, lambda count: listener(Advanced(name, count)))
+        _fsync(temporary)
+        _publish(temporary, target, force)
+        _fsync(target.parent)
+    except EmstoreError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise Capacity(
+                f"the disk became full: {error.strerror}", where=str(target), fix="free some space and repeat", kind=Kind.DISK_FULL
+            ) from error
+        raise StorageFailed(f"could not be written: {error.strerror or error}", where=str(target)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    for note in notes:
+        listener(Noted(name, note))
+    return notes
+
+
+def _refuse_existing(target: Path, force: bool) -> None:
+    if target.is_dir():
+        raise InvalidInput("is a folder", where=str(target), fix="give a file name")
+    if not force and os.path.lexists(target):
+        raise Conflict("the file exists", where=str(target), fix="choose another name, or replace it with --force")
+
+
+def _check_room(target: Path, needed: int) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if free < needed + _SPARE_BYTES:
+        raise Capacity(
+            f"the disk has {free / 1e9:.2f} GB free and the file can take {needed / 1e9:.2f} GB",
+            where=str(target),
+            fix="free some space or write to another disk",
+            kind=Kind.DISK_FULL,
+        )
+
+
+def _publish(temporary: Path, target: Path, force: bool) -> None:
+    """Give the finished file its name in one step; without `force` never over a file that appeared meanwhile."""
+    if force:
+        temporary.replace(target)
+        return
+    try:
+        target.hardlink_to(temporary)
+    except FileExistsError:
+        _refuse_existing(target, force)
+        raise
+    except OSError:  # some file systems have no hard links: fall back to check, then rename
+        _refuse_existing(target, force)
+        temporary.rename(target)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -37,6 +37,8 @@ class SourceItem:
     """Where it is."""
     name: str
     """Path relative to what the user pointed at, with ``/``; safe to show and to keep."""
+    packed_in: Path | None = None
+    """The zip it was unpacked from, if it was."""
 
     @cached_property
     def is_folder(self) -> bool:
@@ -176,7 +178,7 @@ class Source:
             if isinstance(error, EmstoreError):
                 raise
             raise SourceUnreadable(f"the zip cannot be opened: {error}", where=item.name) from error
-        return SourceItem(folder / name, f"{item.name}/{name}")
+        return SourceItem(folder / name, f"{item.name}/{name}", packed_in=item.path)
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

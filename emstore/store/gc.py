@@ -60,8 +60,3 @@ def collect(store: Store, place: Place, *, dry_run: bool = False) -> list[Collec
             if not dry_run:
                 backend.delete([key])
     return found
-
-
-def abandoned(store: Store, place: Place) -> list[Place]:
-    """Return the unfinished versions at or below a place whose writer is gone."""
-    return [v.place for v in versions(store, place) if v.state is State.UNFINISHED]

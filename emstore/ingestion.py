@@ -1,0 +1,336 @@
+"""Raw files in, sealed versions out: the first use case.
+
+`inspect` says what would happen and copies nothing. `ingest` does it: match an adapter, open the volumes, choose, then for each
+one reserve a version, stream the data, and seal it with its Record. Both go through the same `_open`, so what was inspected
+is what gets ingested.
+"""
+
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import emstore
+from emstore import fingerprint, registry
+from emstore.errors import Interrupted, InvalidInput, Kind, NotFound
+from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
+from emstore.geometry import AxisKind
+from emstore.provenance import environment
+from emstore.provenance.record import Activity, Left, Random, Record, Software, SourceFile
+from emstore.source import Skipped, Source
+from emstore.store import (
+    Place,
+    Store,
+    Transaction,
+    Version,
+    begin,
+    canonical,
+    digest,
+    load,
+    plan_version,
+    resolve,
+    seal_volume,
+)
+from emstore.volume import Volume
+
+DEFAULT_MEMORY: Final = 1 << 30
+"""Memory budget of the whole process unless the caller states one, bytes."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a source holds."""
+
+    adapter: str
+    volumes: tuple[Volume, ...]
+    default: int | None
+    """Index of the volume that is taken when none is chosen; ``None`` when the user must choose."""
+    ignored: tuple[Skipped, ...]
+    """Files without array data."""
+    skipped: tuple[Skipped, ...]
+    """Data that cannot be read; only with ``allow_partial``."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """One result of an ingest."""
+
+    version: Version
+    created: bool
+    """``False`` when exactly this had been ingested before and the existing version is returned."""
+
+
+@contextmanager
+def inspect(paths: Sequence[str | Path], *, adapter: str | None = None, allow_partial: bool = False) -> Iterator[Inspection]:
+    """Open sources and say what is in them; nothing is copied.
+
+    The volumes may be read as long as the context is open.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files and folders that belong together.
+    adapter : str, optional
+        Adapter to use; found by content when left out.
+    allow_partial : bool
+        Go on without data that cannot be read, and say what was left out.
+    """
+    with Source.of(paths, allow_partial=allow_partial) as source:
+        yield _open(source, adapter)
+
+
+def ingest(
+    paths: Sequence[str | Path],
+    target: str,
+    *,
+    adapter: str | None = None,
+    select: str | None = None,
+    take_all: bool = False,
+    spacing: Sequence[float] | None = None,
+    unit: str | None = None,
+    memory: int = DEFAULT_MEMORY,
+    pyramid: bool = True,
+    allow_partial: bool = False,
+    listener: Listener = silent,
+) -> list[Ingested]:
+    """Turn raw files into sealed versions.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Files and folders that belong together.
+    target : str
+        ``STORE/DATASET/ARRAY``. With several volumes each goes to ``ARRAY-<its name>``.
+    adapter : str, optional
+        Adapter to use; found by content when left out.
+    select : str, optional
+        Name, or number from 1, of the one volume to take.
+    take_all : bool
+        Take every volume.
+    spacing : sequence of float, optional
+        Distance between samples of the spatial axes in array order (``z, y, x``), in `unit`, where the source does not say.
+    unit : str, optional
+        Unit of `spacing`; must be given with it.
+    memory : int
+        Budget for the whole process, bytes.
+    pyramid : bool
+        Also write coarser scale levels.
+    allow_partial : bool
+        Go on without data that cannot be read; the Record then names it.
+    listener : callable
+        Told of progress.
+
+    Returns
+    -------
+    list of Ingested
+        One per volume taken, in order.
+
+    Raises
+    ------
+    InvalidInput, NotFound, SourceUnreadable, SourceIncomplete, Capacity, Conflict, StorageFailed
+        See `emstore.errors`. Nothing is visible unless whole; the same call resumes what was interrupted.
+    """
+    store, place = resolve(target)
+    if place.array is None or place.version is not None:
+        raise InvalidInput("the target must be STORE/DATASET/ARRAY", where=target, kind=Kind.BAD_REF)
+    with Source.of(paths, allow_partial=allow_partial) as source:
+        inspection = _open(source, adapter)
+        chosen = [_with_spacing(v, spacing, unit) for v in _choose(inspection, select, take_all)]
+        packed = {item.path: item.packed_in for item in source.items if item.packed_in is not None}
+        names = _array_names(place.array, chosen)
+        store.backend.probe()
+        return [
+            _ingest_one(
+                _Job(store, Place(place.dataset, name), volume, inspection, packed, memory, pyramid, allow_partial, listener)
+            )
+            for name, volume in zip(names, chosen, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One volume on its way into one array."""
+
+    store: Store
+    place: Place
+    volume: Volume
+    inspection: Inspection
+    packed: dict[Path, Path]
+    memory: int
+    pyramid: bool
+    allow_partial: bool
+    listener: Listener
+
+
+def _ingest_one(job: _Job) -> Ingested:
+    started = datetime.now(UTC)
+    volume = job.volume
+    marks = [fingerprint.Fingerprint.of(job.packed.get(file, file)) for file in volume.files]
+    plan = plan_version(volume, pyramid=job.pyramid, memory=job.memory)
+    adapter = registry.adapter(job.inspection.adapter)
+    params: dict[str, Any] = {
+        "adapter": adapter.name,
+        "adapter_version": adapter.version,
+        "volume": volume.name,
+        "grid": volume.grid.to_json(),
+        "plan": plan.to_json(),
+        "allow_partial": job.allow_partial,
+    }
+    settings = digest(
+        canonical(
+            {
+                "activity": "ingest",
+                "emstore": emstore.__version__,
+                "params": params,
+                "sources": [[m.name, m.size, m.modified] for m in marks],
+                "skipped": [[s.name, s.reason] for s in job.inspection.skipped],
+            }
+        )
+    )
+    held = begin(job.store.backend, job.place, settings=settings, task=f"ingest {volume.name}", store_id=job.store.id)
+    if not isinstance(held, Transaction):
+        return Ingested(load(job.store, held.place), created=False)
+    task = f"{job.store.url}/{held.place}"
+    job.listener(Started(task, volume.nbytes))
+    for note in volume.notes:
+        job.listener(Noted(task, note))
+    hasher = ThreadPoolExecutor(1, thread_name_prefix="emstore-source")
+    try:
+        hashes = [hasher.submit(fingerprint.digest, mark.path) for mark in marks]
+
+        def record() -> Record:
+            for mark in marks:
+                mark.check_unchanged()
+            return _record(job, params, marks, hashes, started)
+
+        seal_volume(held, volume, plan, record, advance=lambda n: job.listener(Advanced(task, n)))
+    except KeyboardInterrupt as error:
+        held.release()
+        raise Interrupted("stopped on request", where=task, fix="run the same command again: it resumes") from error
+    except BaseException as error:
+        if getattr(error, "kind", None) == Kind.SOURCE_CHANGED:
+            held.abort("the source changed while it was read")
+        else:
+            held.release()
+        raise
+    finally:
+        hasher.shutdown(wait=True, cancel_futures=True)
+    version = load(job.store, held.place)
+    job.listener(Finished(task, version.id))
+    return Ingested(version, created=True)
+
+
+def _record(
+    job: _Job,
+    params: dict[str, Any],
+    marks: list[fingerprint.Fingerprint],
+    hashes: "list[Future[str]]",
+    started: datetime,
+) -> Record:
+    plugin = registry.adapters()[job.inspection.adapter]
+    us = Software(name="emstore", version=emstore.__version__)
+    theirs = Software(name=plugin.package, version=plugin.package_version)
+    return Record(
+        activity=Activity(
+            id=f"urn:uuid:{uuid.uuid4()}",
+            type="ingest",
+            name=job.inspection.adapter,
+            started=started,
+            ended=datetime.now(UTC),
+        ),
+        sources=tuple(
+            SourceFile(name=mark.name, size=mark.size, digest=future.result(), format=job.volume.header.format)
+            for mark, future in zip(marks, hashes, strict=True)
+        ),
+        params=params,
+        params_digest=digest(canonical(params)),
+        software=(us,) if theirs == us else (us, theirs),
+        environment=environment.current(),
+        random=Random(deterministic=True),
+        agent=us,
+        skipped=tuple(Left(name=s.name, reason=s.reason) for s in job.inspection.skipped),
+        ignored=tuple(Left(name=s.name, reason=s.reason) for s in job.inspection.ignored),
+        notes=job.volume.notes,
+    )
+
+
+def _open(source: Source, name: str | None) -> Inspection:
+    adapter, matched = registry.match(source, name=name)
+    volumes = tuple(adapter.open(matched))
+    if not volumes:
+        raise NotFound(
+            "it holds no array data",
+            where=", ".join(item.name for item in matched.items[:3]),
+            fix="; ".join(f"{s.name}: {s.reason}" for s in source.ignored[:3]) or None,
+        )
+    said = {s.name for s in (*source.skipped, *source.ignored)}
+    used = {file for volume in volumes for file in volume.files}
+    for item in matched.items:
+        if item.path not in used and item.name not in said and not (item.is_folder and _uses(item.path, used)):
+            source.skip(item.name, f"the {adapter.name} adapter did not use it")
+    # A single file may hold side signals (spectra, thumbnails): its first is the one meant. Several files that do not form
+    # one volume are several data sets, and taking one of them would silently drop the others.
+    default = 0 if len(volumes) == 1 or len(matched.items) == 1 else None
+    return Inspection(adapter.name, volumes, default, tuple(source.ignored), tuple(source.skipped))
+
+
+def _uses(folder: Path, used: set[Path]) -> bool:
+    return any(folder in file.parents for file in used)
+
+
+def _choose(inspection: Inspection, select: str | None, take_all: bool) -> list[Volume]:
+    volumes = inspection.volumes
+    names = "; ".join(f"{k}: {v.name} {'x'.join(map(str, v.shape))} {v.dtype}" for k, v in enumerate(volumes, 1))
+    if select is not None and take_all:
+        raise InvalidInput("--select and --all exclude each other")
+    if take_all:
+        return list(volumes)
+    if select is not None:
+        found = [v for v in volumes if v.name == select]
+        if not found and select.isdigit() and 1 <= int(select) <= len(volumes):
+            found = [volumes[int(select) - 1]]
+        if not found:
+            raise NotFound(f"no signal is called {select!r}", fix=f"there are {names}")
+        return found
+    if inspection.default is None:
+        raise InvalidInput(
+            f"there are {len(volumes)} data sets: {names}",
+            fix="choose one with --select NAME (or its number), or take each with --all",
+            kind=Kind.AMBIGUOUS_SOURCE,
+        )
+    return [volumes[inspection.default]]
+
+
+def _with_spacing(volume: Volume, spacing: Sequence[float] | None, unit: str | None) -> Volume:
+    if spacing is None and unit is None:
+        return volume
+    if spacing is None or unit is None:
+        raise InvalidInput("--spacing and --unit belong together", fix="give both, e.g. --spacing 10,5,5 --unit nm", kind=Kind.BAD_UNIT)
+    axes = [axis.name for axis in volume.grid.axes if axis.kind is AxisKind.SPACE]
+    if len(axes) != len(spacing):
+        raise InvalidInput(
+            f"{len(spacing)} spacings for the {len(axes)} spatial axes {','.join(axes)}", where=volume.name, kind=Kind.BAD_SPACING
+        )
+    given = dict(zip(axes, spacing, strict=True))
+    grid = volume.grid.with_spacing(given, unit)
+    said = ", ".join(f"{name} {value:g}" for name, value in given.items())
+    return replace(volume, grid=grid, notes=(*volume.notes, f"Spacing set by hand: {said} {unit}."))
+
+
+def _array_names(array: str, volumes: Sequence[Volume]) -> list[str]:
+    if len(volumes) == 1:
+        return [array]
+    names: list[str] = []
+    for volume in volumes:
+        slug = re.sub(r"[^a-z0-9]+", "-", volume.name.lower()).strip("-") or "signal"
+        base = f"{array}-{slug}"[:60].rstrip("-.")
+        name, count = base, 2
+        while name in names:
+            name, count = f"{base}-{count}", count + 1
+        names.append(name)
+    return names

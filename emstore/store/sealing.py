@@ -1,0 +1,116 @@
+"""From a Volume to a sealed version: the one door everything that makes a version goes through."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from emstore.errors import Capacity, Kind
+from emstore.provenance.record import Record
+from emstore.store.documents import Contents, HeaderInfo, ManifestEntry, VersionInfo, VolumeInfo, canonical
+from emstore.store.layout import HEADER, SOURCE
+from emstore.store.transaction import Transaction
+from emstore.store.version import seal_digest
+from emstore.store.writer import VersionPlan, plan_version, root_document, write_version_data
+from emstore.volume import Volume
+
+__all__ = ["plan_version", "seal_volume"]
+
+
+def seal_volume(
+    transaction: Transaction,
+    volume: Volume,
+    plan: VersionPlan,
+    record: Callable[[], Record],
+    *,
+    advance: Callable[[int], None] = lambda n: None,
+) -> None:
+    """Stream a volume into a transaction and seal it.
+
+    Parameters
+    ----------
+    transaction : Transaction
+        From `begin`; sealed on return. On any error it is left as it is: the caller releases or aborts it.
+    volume : Volume
+        What to store.
+    plan : VersionPlan
+        From `plan_version` with the same volume.
+    record : callable
+        Called once all data is written, to say how the version came to be.
+    advance : callable
+        Told the uncompressed level-0 bytes done since the last call.
+    """
+    _check_space(transaction, plan)
+    result = write_version_data(volume, plan, transaction, advance=advance)
+    header = HeaderInfo(
+        format=volume.header.format,
+        terms=dict(volume.header.terms),
+        tree=_put_tree(transaction, volume),
+        source=_put_source(transaction, volume),
+    )
+    final = record()
+
+    def document(entries: tuple[ManifestEntry, ...], manifest: str) -> dict[str, Any]:
+        info = VersionInfo.model_construct(
+            store_id=transaction.store_id,
+            path=str(transaction.place),
+            txn=transaction.txn.txn,
+            settings=transaction.txn.settings,
+            volume=VolumeInfo(
+                name=volume.name,
+                kind=volume.kind.value,
+                modality=volume.modality,
+                shape=volume.shape,
+                dtype=volume.dtype.newbyteorder("=").name,
+                dims=volume.grid.dims,
+                levels=tuple(level.group for level in plan.levels),
+                scale=None if volume.scale is None else asdict(volume.scale),
+                window=volume.window,
+                attributes=dict(volume.attributes),
+                notes=volume.notes,
+            ),
+            voxel=volume.grid.to_json(),
+            header=header,
+            contents=Contents(objects=len(entries), nbytes=sum(e.size for e in entries)),
+            manifest=manifest,
+            record=final,
+        )
+        root = root_document(volume, plan, result, info.model_dump(mode="json"))
+        root["attributes"]["emstore"]["seal"] = seal_digest(root)
+        return root
+
+    transaction.seal(result.empty, document)
+
+
+def _put_tree(transaction: Transaction, volume: Volume) -> str | None:
+    if not volume.header.tree:
+        return None
+    if not transaction.have(HEADER):
+        transaction.put(HEADER, canonical(dict(volume.header.tree)))
+    return HEADER
+
+
+def _put_source(transaction: Transaction, volume: Volume) -> str | None:
+    """Keep the original headers, byte for byte, as one zip whose own bytes depend on nothing else."""
+    if not volume.header.raw:
+        return None
+    if not transaction.have(SOURCE):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            for raw in volume.header.raw:
+                archive.writestr(zipfile.ZipInfo(raw.name), raw.read(), zipfile.ZIP_DEFLATED)
+        transaction.put(SOURCE, packed.getvalue())
+    return SOURCE
+
+
+def _check_space(transaction: Transaction, plan: VersionPlan) -> None:
+    """Refuse before writing what cannot fit even if it compresses well; a disk that fills later ends in a resumable state."""
+    free = transaction.backend.free_bytes()
+    if free is not None and plan.least_bytes > free:
+        raise Capacity(
+            f"at least {plan.least_bytes / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free",
+            where=transaction.backend.url,
+            fix="free some space or choose another store",
+            kind=Kind.DISK_FULL,
+        )
