@@ -116,7 +116,10 @@ def export(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise Capacity(
-                f"the disk became full: {error.strerror}", where=str(target), fix="free some space and repeat", kind=Kind.DISK_FULL
+                f"the disk became full: {error.strerror}",
+                where=str(target),
+                fix="free some space and repeat",
+                kind=Kind.DISK_FULL,
             ) from error
         raise StorageFailed(f"could not be written: {error.strerror or error}", where=str(target)) from error
     finally:
