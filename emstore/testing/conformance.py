@@ -262,11 +262,10 @@ class AdapterConformance:
 
     def test_open_reads_headers_only(self, costs: dict[str, Any]) -> None:
         """Opening reads a small part of the files and holds no decoded array."""
-        large = [
-            found for found in costs["samples"] if found["size"] > 2 * self.open_bytes or found["nbytes"] > 2 * self.spare_memory
-        ]
+        sizes = 2 * self.open_bytes, 2 * self.spare_memory
+        large = [found for found in costs["samples"] if found["size"] > sizes[0] or found["nbytes"] > sizes[1]]
         if not large:
-            pytest.skip(f"no file is large enough to tell; give one above {2 * self.open_bytes} bytes")
+            pytest.skip(f"no file is large enough to tell; give one above {sizes[0]} bytes")
         problems = []
         for found in large:
             allowed = max(self.open_bytes, round(self.open_share * found["size"]))

@@ -52,12 +52,14 @@ def volumes(found: tuple[Volume, ...]) -> Iterator[str]:
             yield f"a volume is named {name!r}; names must be printable and not empty"
 
 
-def array(data: LazyArray) -> Iterator[str]:
+def array(data: object) -> Iterator[str]:
     """Check the properties of a lazy array, without reading it."""
     if not isinstance(data, LazyArray):
         yield f"the data is a {type(data).__name__}, which lacks a part of LazyArray"
         return
-    shape, dtype, block = data.shape, data.dtype, data.block
+    shape: Any = data.shape
+    dtype: Any = data.dtype
+    block: Any = data.block
     if not (isinstance(shape, tuple) and shape and all(type(n) is int and n > 0 for n in shape)):
         yield f"shape is {shape!r}; it must be a tuple of positive int"
     if not isinstance(dtype, np.dtype):
@@ -120,13 +122,15 @@ def header(volume: Volume) -> Iterator[str]:
     for key, value in volume.header.terms.items():
         if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", str(key)):
             yield f"term {key!r} is not a path of plain names"
-        if isinstance(value, Mapping) and not (
-            set(value) == {"value", "unit"} and units.canonical(value["unit"]) in (None, value["unit"])
-        ):
+        if isinstance(value, Mapping) and not _is_quantity(value):
             yield f"term {key} is {value!r}; a quantity has a value and a unit by its full name"
     for note in volume.notes:
         if not (isinstance(note, str) and note.strip()):
             yield f"note {note!r} is not a sentence"
+
+
+def _is_quantity(value: Mapping[str, Any]) -> bool:
+    return set(value) == {"value", "unit"} and units.canonical(value["unit"]) in (None, value["unit"])
 
 
 def _json(value: Any, at: str) -> Iterator[str]:
