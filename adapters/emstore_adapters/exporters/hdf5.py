@@ -14,7 +14,7 @@ import numpy as np
 from emstore.errors import InvalidInput
 from emstore.header import json_safe
 from emstore.volume import Volume
-from emstore_adapters.exporters.slabs import slabs
+from emstore_adapters.exporters._slabs import slabs
 
 EXPORT_VERSION: Final = 1
 _CHUNK_SIDE: Final = 64

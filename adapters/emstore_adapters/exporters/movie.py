@@ -13,7 +13,7 @@ import numpy.typing as npt
 from emstore.errors import InvalidInput, StorageFailed
 from emstore.geometry import units
 from emstore.volume import Volume
-from emstore_adapters.exporters.slabs import slabs
+from emstore_adapters.exporters._slabs import slabs
 
 _DEFAULT_FPS: Final = Fraction(10)
 _ENCODERS: Final = ("libopenh264", "mpeg4")

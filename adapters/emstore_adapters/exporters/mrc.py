@@ -11,7 +11,7 @@ import numpy.typing as npt
 from emstore.errors import InvalidInput
 from emstore.geometry import Axis, units
 from emstore.volume import Volume
-from emstore_adapters.exporters.slabs import slabs
+from emstore_adapters.exporters._slabs import slabs
 
 _MODES: Final[Mapping[str, int]] = {"|i1": 0, "<i2": 1, "<f4": 2, "<c8": 4, "<u2": 6, "<f2": 12}
 _WIDENED: Final[Mapping[str, str]] = {"|u1": "<u2", "|b1": "|i1"}

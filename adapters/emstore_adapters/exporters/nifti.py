@@ -12,7 +12,7 @@ import numpy.typing as npt
 from emstore.errors import EmstoreError, InvalidInput, Kind
 from emstore.geometry import Axis, Grid, Space, units
 from emstore.volume import Volume, VolumeKind
-from emstore_adapters.exporters.slabs import reordered, slabs
+from emstore_adapters.exporters._slabs import reordered, slabs
 
 _NIFTI1_LONGEST: Final = 32767
 _SCANNER: Final = 1

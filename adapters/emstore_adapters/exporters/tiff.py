@@ -11,7 +11,7 @@ import numpy.typing as npt
 from emstore.errors import InvalidInput
 from emstore.geometry import Axis, units
 from emstore.volume import Volume
-from emstore_adapters.exporters.slabs import reordered, slabs
+from emstore_adapters.exporters._slabs import reordered, slabs
 
 _CLASSIC_LIMIT: Final = 3_900_000_000
 """Classic TIFF ends at 4 GiB; some room is left for its tables, bytes."""
