@@ -174,7 +174,8 @@ class Backend:
         folders: set[Path] = set()
         for key in keys:
             path = self.root / key
-            _fsync(path)
+            with self._errors(key):
+                _fsync(path)
             parent = path.parent
             while parent not in folders:
                 folders.add(parent)
@@ -182,7 +183,8 @@ class Backend:
                     break
                 parent = parent.parent
         for folder in sorted(folders, key=lambda p: len(p.parts), reverse=True):
-            _fsync(folder)
+            with self._errors(folder.relative_to(self.root).as_posix()):
+                _fsync(folder)
 
     def free_bytes(self) -> int | None:
         """Return the free space, bytes; ``None`` where the question makes no sense."""

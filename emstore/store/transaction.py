@@ -109,8 +109,8 @@ class Transaction:
                 where=str(self.place),
                 fix="run `emstore gc` on the array, then the command again",
             )
-        self.backend.sync([prefix + e.key for e in entries] + [prefix + MANIFEST, prefix + TXN])
         self._recheck(entries)
+        self.backend.sync([prefix + e.key for e in entries] + [prefix + MANIFEST, prefix + TXN])
         body = canonical(root_document(entries, digest(manifest)))
         if not self.backend.put_new(prefix + NODE, body):
             self._lost_seal()
