@@ -1,0 +1,445 @@
+"""Nion Swift data items: ``.ndata`` and ``.ndata1`` (a zip of ``data.npy`` and ``metadata.json``), ``.h5`` and ``.nhdf``.
+
+Layouts as Nion Swift publishes them (nionswift, ``NDataHandler``, ``HDF5Handler``, ``ImportExportManager``): the array's axes
+are an optional sequence axis, then ``collection_dimension_count`` scan axes, then ``datum_dimension_count`` axes of each datum;
+calibrations are ``position = offset + scale * index`` per axis. A Swift library is a folder of such files.
+"""
+
+import json
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from emstore.errors import Capacity, EmstoreError, Kind, SourceUnreadable
+from emstore.geometry import Axis, AxisKind, Grid
+from emstore.geometry import units as unit_names
+from emstore.header import Header, RawHeader, json_safe, quantity
+from emstore.source import Source, SourceItem
+from emstore.volume import LazyArray, ValueScale, Volume
+from emstore_adapters.calibrated import calibrated, unique, unit_of
+from emstore_adapters.flat import EndOfData, FlatArray, PlainBytes, ReadInto
+
+MAX_JSON: Final = 64 << 20
+_LOCAL: Final = struct.Struct("<4s5H3L2H")
+"""Local file header of a zip (PKWARE APPNOTE 6.3, section 4.3.7)."""
+_DATA, _METADATA = "data.npy", "metadata.json"
+
+
+class NionAdapter:
+    """Reads Nion Swift data items."""
+
+    name: ClassVar[str] = "nion"
+    version: ClassVar[str] = "1"
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "Nion Swift": (".ndata", ".ndata1", ".h5", ".nhdf"),
+    }
+
+    def sniff(self, item: SourceItem) -> int:
+        """Score by the first member's name and the list of members, or by the ``properties`` of an HDF5 data item."""
+        from emstore_adapters.hdf5.file import has_signature
+
+        try:
+            if item.is_folder:
+                return 0
+            first = _first_member(item.head)
+            if first in (_DATA, _METADATA):
+                try:
+                    with zipfile.ZipFile(item.path) as archive:
+                        return 95 if {_DATA, _METADATA} <= set(archive.namelist()) else 0
+                except (zipfile.BadZipFile, OSError, ValueError):
+                    return 80 if first == _DATA else 40  # cut off: opening it says how much is good
+            return 95 if has_signature(item.head) and _has_items(item) else 0
+        except (EmstoreError, OSError):
+            return 0
+
+    def open(self, source: Source) -> Sequence[Volume]:
+        """Return every data item; see `Adapter.open`."""
+        from emstore_adapters.hdf5.file import has_signature
+
+        found: list[Volume] = []
+        for item in source.items:
+            try:
+                found += _from_hdf5(item, source) if has_signature(item.head) else _from_zip(item, source)
+            except EmstoreError as error:
+                source.skip(item.name, error.what, error)
+        return _apart(found)
+
+
+# --- zip -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _PackedBytes:
+    """The bytes of a compressed zip member, unpacked in passing: going back starts over."""
+
+    path: Path
+    member: str
+    name: str
+
+    @contextmanager
+    def open(self) -> Iterator[ReadInto]:
+        """Open for one series of reads."""
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+
+                def read_into(offset: int, out: memoryview) -> None:
+                    stream.seek(offset)
+                    done = 0
+                    while done < len(out):
+                        got = stream.readinto(out[done:])  # type: ignore[attr-defined]  # BufferedIOBase has it
+                        if not got:
+                            raise EndOfData(offset + done)
+                        done += got
+
+                yield read_into
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, _zlib_error()) as error:
+            if isinstance(error, EmstoreError):
+                raise
+            raise SourceUnreadable(f"the zip cannot be unpacked: {error}", where=self.name) from error
+
+
+def _zlib_error() -> type[Exception]:
+    import zlib
+
+    return zlib.error
+
+
+def _from_zip(item: SourceItem, source: Source) -> list[Volume]:
+    size = item.size
+    try:
+        with zipfile.ZipFile(item.path) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+            if _DATA not in members:
+                raise SourceUnreadable(f"the zip holds no {_DATA}", where=item.name)
+            raw = _read_metadata(archive, members.get(_METADATA), item.name)
+            member = members[_DATA]
+            with archive.open(member) as stream:
+                shape, fortran, dtype, header = _npy_header(stream, item.name)
+            offset = member.header_offset
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, _zlib_error()) as error:
+        if isinstance(error, EmstoreError):
+            raise
+        return _cut_off(item, source, error)
+    if member.compress_type == zipfile.ZIP_STORED:
+        data = _flat(item, shape, fortran, dtype, offset=_local_end(item, offset) + header)
+        if data.offset + _nbytes(data) > size:
+            raise data.incomplete(size)
+    else:
+        packed = _PackedBytes(item.path, _DATA, item.name)
+        data = FlatArray(packed, item.name, header, *_disk(shape, fortran, dtype), whole=_whole(shape, fortran))
+    return [_volume(item, Path(item.name).stem, data, _properties(raw, item.name), RawHeader(_METADATA, lambda: raw), ())]
+
+
+def _cut_off(item: SourceItem, source: Source, error: Exception) -> list[Volume]:
+    """Say how much of a zip that lost its end is good: Swift writes the array first and does not compress it."""
+    if _first_member(item.head) != _DATA:
+        raise SourceUnreadable(f"the zip cannot be opened: {error}", where=item.name, fix="copy the file again") from error
+    with item.path.open("rb") as file:
+        start = _local_end(item, 0)
+        file.seek(start)
+        shape, fortran, dtype, header = _npy_header(file, item.name)
+    data = _flat(item, shape, fortran, dtype, offset=start + header)
+    if _LOCAL.unpack_from(item.head)[3] != zipfile.ZIP_STORED:
+        raise SourceUnreadable(f"the zip cannot be opened: {error}", where=item.name, fix="copy the file again") from error
+    good = data.good(item.size)
+    source.skip(item.name, f"cut off: {good} of {shape[0]} slices are good, the metadata are lost", data.incomplete(item.size))
+    if fortran or good == 0 or len(shape) < 2:
+        return []
+    part = FlatArray(data.source, item.name, data.offset, (good, *shape[1:]), dtype, tuple(range(len(shape))))
+    note = f"the file is cut off: {good} of {shape[0]} slices are kept, and its calibrations are lost"
+    return [_volume(item, Path(item.name).stem, part, {}, None, (note,))]
+
+
+def _read_metadata(archive: zipfile.ZipFile, member: zipfile.ZipInfo | None, where: str) -> bytes:
+    if member is None:
+        return b"{}"
+    if member.file_size > MAX_JSON:
+        raise Capacity(f"{_METADATA} says it is {member.file_size} bytes long", where=where)
+    with archive.open(member) as stream:
+        return stream.read(MAX_JSON)
+
+
+def _properties(raw: bytes, where: str) -> dict[str, Any]:
+    try:
+        properties = json.loads(raw.decode("utf-8", errors="replace"))
+    except (ValueError, RecursionError) as error:
+        raise SourceUnreadable(f"the metadata are not JSON: {error}", where=where) from error
+    if not isinstance(properties, dict):
+        raise SourceUnreadable("the metadata are not a JSON object", where=where)
+    return properties
+
+
+def _npy_header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Return shape, Fortran order, type and length of a ``.npy`` header (NEP 1); objects are refused, nothing is unpickled."""
+    from numpy.lib import format as npy
+
+    try:
+        version = npy.read_magic(stream)
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+        if read is None:
+            raise SourceUnreadable(f"{_DATA} has format version {version}", where=where, kind=Kind.SOURCE_UNSUPPORTED)
+        shape, fortran, dtype = read(stream)
+    except (ValueError, TypeError, SyntaxError, EOFError, OSError) as error:
+        if isinstance(error, EmstoreError):
+            raise
+        raise SourceUnreadable(f"{_DATA} has a damaged header: {error}", where=where) from error
+    if dtype.hasobject or dtype.kind not in "biufc" or dtype.subdtype is not None or not shape or 0 in shape or min(shape) < 0:
+        raise SourceUnreadable(
+            f"{_DATA} holds values of type {dtype} and shape {shape}, not an array of numbers",
+            where=where,
+            kind=Kind.SOURCE_UNSUPPORTED,
+        )
+    return shape, fortran, dtype, _header_length(stream)
+
+
+def _header_length(stream: Any) -> int:
+    return int(stream.tell())
+
+
+def _disk(shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
+    axes = tuple(range(len(shape)))
+    return (shape[::-1], dtype, axes[::-1]) if fortran else (shape, dtype, axes)
+
+
+def _whole(shape: tuple[int, ...], fortran: bool) -> tuple[int, ...]:
+    return shape if fortran or len(shape) < 3 else (1, *shape[1:])
+
+
+def _flat(item: SourceItem, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], *, offset: int) -> FlatArray:
+    return FlatArray(PlainBytes(item.path, item.name), item.name, offset, *_disk(shape, fortran, dtype))
+
+
+def _nbytes(data: FlatArray) -> int:
+    return int(np.prod(data.disk_shape, dtype=object)) * data.disk_dtype.itemsize
+
+
+def _local_end(item: SourceItem, offset: int) -> int:
+    """Return where a stored member's bytes begin, from its local header."""
+    with item.path.open("rb") as file:
+        file.seek(offset)
+        head = file.read(_LOCAL.size)
+    if len(head) < _LOCAL.size or not head.startswith(b"PK\x03\x04"):
+        raise SourceUnreadable("the zip's directory points to the wrong place", where=item.name)
+    *_, name_length, extra_length = _LOCAL.unpack(head)
+    return offset + _LOCAL.size + int(name_length) + int(extra_length)
+
+
+def _first_member(head: bytes) -> str | None:
+    if len(head) < _LOCAL.size or not head.startswith(b"PK\x03\x04"):
+        return None
+    length = _LOCAL.unpack_from(head)[-2]
+    return head[_LOCAL.size : _LOCAL.size + length].decode("ascii", errors="replace")
+
+
+# --- HDF5 ----------------------------------------------------------------------------------------------------------
+
+
+def _has_items(item: SourceItem) -> bool:
+    from emstore_adapters.hdf5.file import opened, translated
+
+    with opened(item.path, item.name) as file, translated(item.name):
+        return bool(_items(file))
+
+
+def _items(file: Any) -> dict[str, Any]:
+    """Return name -> dataset of every data item: ``data`` itself (.h5), or the members of ``data`` (.nhdf)."""
+    import h5py
+
+    from emstore_adapters.hdf5.walk import inside, outside
+
+    top = inside(file, "data")
+    members = {"data": top} if isinstance(top, h5py.Dataset) else {}
+    if isinstance(top, h5py.Group):
+        members = {f"data/{name}": inside(top, name) for name in list(top)[:10_000]}
+    return {
+        name: dataset
+        for name, dataset in members.items()
+        if isinstance(dataset, h5py.Dataset) and "properties" in dataset.attrs and outside(file, dataset) is None
+    }
+
+
+def _from_hdf5(item: SourceItem, source: Source) -> list[Volume]:
+    from emstore_adapters.hdf5.file import H5Array, opened, translated
+
+    found = []
+    with opened(item.path, item.name) as file, translated(item.name):
+        for name, dataset in _items(file).items():
+            if dataset.dtype.kind not in "biufc" or not dataset.shape or 0 in dataset.shape:
+                source.ignore(f"{item.name}:{name}", f"shape {dataset.shape} of type {dataset.dtype}: no data was recorded")
+                continue
+            value = dataset.attrs["properties"]
+            raw = value if isinstance(value, bytes) else str(value).encode("utf-8", errors="surrogateescape")
+            data = H5Array.of(item.path, dataset, item.name)
+            label = Path(item.name).stem + name.removeprefix("data")
+            keep = RawHeader("properties.json", lambda raw=raw: raw)  # type: ignore[misc]
+            found.append(_volume(item, label, data, _properties(raw, item.name), keep, ()))
+    if not found and not source.ignored:
+        raise SourceUnreadable("the file holds no Nion Swift data item", where=item.name)
+    return found
+
+
+# --- what the properties mean --------------------------------------------------------------------------------------
+
+
+def _volume(
+    item: SourceItem, label: str, data: LazyArray, properties: dict[str, Any], raw: RawHeader | None, notes: tuple[str, ...]
+) -> Volume:
+    described = _description(properties)
+    axes, colour = _axes(data.shape, data.dtype, described)
+    if colour:
+        from emstore_adapters.hdf5.file import PermutedArray
+
+        front = len(data.shape) - 3
+        order = (*range(front), front + 2, front, front + 1)
+        data, axes = PermutedArray(data, order), tuple(axes[i] for i in order)
+    return Volume(
+        name=label,
+        data=data,
+        grid=Grid(axes),
+        header=Header("Nion Swift", json_safe(properties), _terms(described), () if raw is None else (raw,)),
+        modality="stem" if described.get("collection_dimension_count") or _scanned(described) else None,
+        scale=_value_scale(described.get("intensity_calibration")),
+        files=(item.path,),
+        attributes={key: described[key] for key in ("title", "created", "uuid") if isinstance(described.get(key), str)},
+        notes=notes,
+    )
+
+
+def _description(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the properties with those of older libraries (version 11 and before: nested in a data source) at the top."""
+    nested = properties.get("data_source")
+    if nested is None and isinstance(properties.get("data_sources"), list) and properties["data_sources"]:
+        nested = properties["data_sources"][0]
+    return {**properties, **nested} if isinstance(nested, dict) else properties
+
+
+def _axes(shape: tuple[int, ...], dtype: np.dtype[Any], described: dict[str, Any]) -> tuple[tuple[Axis, ...], bool]:
+    """Return one axis per array dimension in array order, and whether the last one is colours."""
+    steps = described.get("dimensional_calibrations") or described.get("spatial_calibrations") or []
+    steps = [step if isinstance(step, dict) else {} for step in steps] if isinstance(steps, list) else []
+    colour = len(shape) >= 3 and shape[-1] in (3, 4) and dtype == np.uint8 and _dimensions(described) in (None, len(shape) - 1)
+    ndim = len(shape) - colour
+    units = [unit_of(_word(step.get("units"))) for step in steps[:ndim]] + [None] * (ndim - len(steps))
+    sequence = bool(described.get("is_sequence"))
+    scan = _count(described.get("collection_dimension_count"))
+    datum = _count(described.get("datum_dimension_count"))
+    names: list[str | None] = [None] * ndim
+    if datum is not None and scan is not None and int(sequence) + scan + datum == ndim:
+        names = [*(["t"] if sequence else []), *_scan_names(scan), *_datum_names(datum, scan, units[ndim - datum :])]
+    axes = []
+    for i, (name, size) in enumerate(zip(unique(names), shape, strict=False)):
+        step = steps[i] if i < len(steps) else {}
+        axes.append(
+            calibrated(
+                name, size, scale=_number(step.get("scale")), unit=_word(step.get("units")), origin=_number(step.get("offset"))
+            )
+        )
+    if colour:
+        labels = ("blue", "green", "red", "alpha")[: shape[-1]]  # Swift keeps colours in this order
+        axes.append(Axis("c", shape[-1], AxisKind.CHANNEL, labels=labels))
+    return tuple(axes), colour
+
+
+def _scan_names(count: int) -> list[str | None]:
+    return {0: [], 1: ["x"], 2: ["y", "x"]}.get(count, [None] * count)  # type: ignore[return-value]
+
+
+def _datum_names(count: int, scan: int, units: Sequence[str | None]) -> list[str | None]:
+    """Name the axes of one datum by their units: a spectrum, an image, or a diffraction pattern."""
+    kinds = [None if unit is None else unit_names.dimension(unit) for unit in units]
+    if count == 1:
+        return ["energy" if kinds[0] == "energy" or scan else ("x" if kinds[0] == "length" else None)]
+    if count == 2:
+        if kinds[1] == "energy":
+            return ["ky" if kinds[0] in ("angle", "1/length") else "y", "energy"]
+        pattern = kinds[1] in ("angle", "1/length") or (scan == 2 and kinds[1] != "length")
+        return ["ky", "kx"] if pattern or scan == 2 else ["y", "x"]
+    return [None] * count
+
+
+def _value_scale(step: Any) -> ValueScale | None:
+    if not isinstance(step, dict):
+        return None
+    slope, offset, unit = _number(step.get("scale")), _number(step.get("offset")), _word(step.get("units"))
+    slope, offset = 1.0 if slope is None else slope, offset or 0.0
+    return None if slope == 0 or (slope == 1 and offset == 0 and not unit) else ValueScale(slope, offset, unit or None)
+
+
+_TERMS: Final = (
+    # (where in `metadata`, NXem term, unit)
+    (("instrument", "high_tension"), "instrument/ebeam_column/electron_source/voltage", "volt"),
+    (("hardware_source", "autostem", "high_tension"), "instrument/ebeam_column/electron_source/voltage", "volt"),
+    (("hardware_source", "autostem", "high_tension_v"), "instrument/ebeam_column/electron_source/voltage", "volt"),
+    (("instrument", "EHT"), "instrument/ebeam_column/electron_source/voltage", "volt"),
+    (("hardware_source", "autostem", "EHT"), "instrument/ebeam_column/electron_source/voltage", "volt"),
+    (("instrument", "defocus"), "instrument/optics/defocus", "meter"),
+    (("instrument", "ImageScanned", "C10"), "instrument/optics/defocus", "meter"),
+    (("hardware_source", "autostem", "ImageScanned:C10"), "instrument/optics/defocus", "meter"),
+    (("instrument", "ImageScanned", "EHT"), "instrument/ebeam_column/electron_source/voltage", "volt"),
+    (("instrument", "ImageScanned", "StageOutX"), "instrument/stage/position/x", "meter"),
+    (("instrument", "ImageScanned", "StageOutY"), "instrument/stage/position/y", "meter"),
+    (("instrument", "ImageScanned", "StageOutZ"), "instrument/stage/position/z", "meter"),
+    (("instrument", "ImageScanned", "StageOutA"), "instrument/stage/tilt1", "radian"),
+    (("instrument", "ImageScanned", "StageOutB"), "instrument/stage/tilt2", "radian"),
+    (("hardware_source", "autostem", "ImageScanned:StageOutX"), "instrument/stage/position/x", "meter"),
+    (("hardware_source", "autostem", "ImageScanned:StageOutY"), "instrument/stage/position/y", "meter"),
+    (("hardware_source", "autostem", "ImageScanned:StageOutZ"), "instrument/stage/position/z", "meter"),
+    (("hardware_source", "autostem", "ImageScanned:StageOutA"), "instrument/stage/tilt1", "radian"),
+    (("hardware_source", "autostem", "ImageScanned:StageOutB"), "instrument/stage/tilt2", "radian"),
+    (("hardware_source", "pixel_time_us"), "instrument/scan_controller/dwell_time", "microsecond"),
+    (("scan", "pixel_time_us"), "instrument/scan_controller/dwell_time", "microsecond"),
+    (("hardware_source", "exposure"), "instrument/detector/exposure_time", "second"),
+)
+
+
+def _terms(described: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for keys, term, unit in _TERMS:
+        at: Any = described.get("metadata")
+        for key in keys:
+            at = at.get(key) if isinstance(at, dict) else None
+        value = _number(at)
+        if value is not None and term not in found:
+            found[term] = quantity(value, unit)
+    return found
+
+
+def _scanned(described: dict[str, Any]) -> bool:
+    metadata = described.get("metadata")
+    return isinstance(metadata, dict) and isinstance(metadata.get("scan"), dict)
+
+
+def _dimensions(described: dict[str, Any]) -> int | None:
+    scan = _count(described.get("collection_dimension_count"))
+    datum = _count(described.get("datum_dimension_count"))
+    return None if scan is None or datum is None else int(bool(described.get("is_sequence"))) + scan + datum
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 8 else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value) else None
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _apart(volumes: list[Volume]) -> list[Volume]:
+    """Give equal names a number: names are what a user selects by."""
+    from dataclasses import replace
+
+    seen: dict[str, int] = {}
+    out = []
+    for volume in volumes:
+        seen[volume.name] = count = seen.get(volume.name, 0) + 1
+        out.append(volume if count == 1 else replace(volume, name=f"{volume.name}-{count}"))
+    return out
