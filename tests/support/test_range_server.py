@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
 from range_server import Served, serve
 
 CONTENT = bytes(range(200))

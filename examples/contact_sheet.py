@@ -1,0 +1,112 @@
+"""Draw versions as one picture: a labelled tile each, in true proportions, grey levels as the scan says or by percentile."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+import emstore
+from emstore.geometry import AxisKind
+
+COLUMNS = 4
+TILE = 300
+CAPTION = 86
+GAP = 18
+HEADER = 64
+BACKGROUND = (17, 20, 24)
+PANEL = (28, 32, 38)
+TEXT = (235, 238, 242)
+FAINT = (150, 158, 170)
+SHORT = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "angstrom": "Å", "second": "s", "millisecond": "ms"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture and what to say of it."""
+
+    image: Image.Image
+    lines: tuple[str, ...]
+
+
+def draw(versions: Sequence[emstore.Version], path: Path) -> None:
+    """Write a contact sheet of some versions as a PNG."""
+    tiles = [tile(version) for version in versions]
+    rows = -(-len(tiles) // COLUMNS)
+    width = COLUMNS * TILE + (COLUMNS + 1) * GAP
+    height = HEADER + rows * (TILE + CAPTION + GAP)
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((GAP, 18), "emstore", TEXT, ImageFont.load_default(26))
+    pen.text((width - GAP, 26), f"{len(tiles)} sealed versions", FAINT, ImageFont.load_default(16), anchor="ra")
+    for index, each in enumerate(tiles):
+        left = GAP + (index % COLUMNS) * (TILE + GAP)
+        top = HEADER + (index // COLUMNS) * (TILE + CAPTION + GAP)
+        pen.rounded_rectangle((left, top, left + TILE, top + TILE + CAPTION), 8, PANEL)
+        sheet.paste(each.image, (left + (TILE - each.image.width) // 2, top + (TILE - each.image.height) // 2))
+        for row, line in enumerate(each.lines):
+            font = ImageFont.load_default(17 if row == 0 else 13)
+            pen.text((left + 12, top + TILE + 8 + row * 19 + (row > 0) * 4), line, TEXT if row == 0 else FAINT, font)
+    sheet.save(path)
+
+
+def tile(version: emstore.Version) -> Tile:
+    """Return the middle slice of a version, scaled to fit, and its caption."""
+    volume = version.volume()
+    axes = volume.grid.axes
+    colour = axes[-3].kind is AxisKind.CHANNEL and axes[-3].size in (3, 4) if len(axes) >= 3 else False
+    fixed = len(axes) - (3 if colour else 2)
+    region = tuple(slice(axis.size // 2, axis.size // 2 + 1) for axis in axes[:fixed]) + (slice(None),) * (len(axes) - fixed)
+    plane = volume.data[region].reshape([axis.size for axis in axes[fixed:]])
+
+    if colour:
+        grey, levels = np.moveaxis(plane[:3], 0, -1), "colour as stored"
+    else:
+        low, high = volume.window or tuple(float(v) for v in np.percentile(plane, (1, 99.5)))
+        grey, levels = stretched(plane, low, high), f"window {low:.4g} to {high:.4g}"
+
+    if volume.grid.affine is not None and not colour:
+        grey = upright(grey, volume.grid.affine.space.name)
+    image = Image.fromarray(np.ascontiguousarray(grey))
+    step = [axis.median_step() or 1.0 for axis in axes[-2:]]
+    tall, wide = image.height * step[0], image.width * step[1]
+    scale = TILE / max(tall, wide)
+    image = image.resize((max(1, round(wide * scale)), max(1, round(tall * scale))), Image.Resampling.BICUBIC)
+
+    at = ", ".join(f"{axis.name} {axis.size // 2 + 1}/{axis.size}" for axis in axes[:fixed])
+    shape = " × ".join(f"{axis.name} {axis.size}" for axis in axes)
+    return Tile(
+        image.convert("RGB"),
+        (
+            str(version.place),
+            f"{shape}   {volume.dtype}",
+            spacing(version),
+            "   ".join(part for part in (levels, at) if part),
+        ),
+    )
+
+
+def stretched(plane: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Return a plane as 8-bit grey, `low` black and `high` white."""
+    span = (high - low) or 1.0
+    return (np.clip((plane.astype(np.float64) - low) / span, 0, 1) * 255).round().astype(np.uint8)
+
+
+def upright(plane: npt.NDArray[np.uint8], space: str) -> npt.NDArray[np.uint8]:
+    """Return an axial plane with the front of the body on top: y points forward in RAS, backward in LPS."""
+    return plane[::-1] if space == "RAS" else plane
+
+
+def spacing(version: emstore.Version) -> str:
+    """Return the voxel size for people, or that it is unknown."""
+    known = [axis for axis in version.grid().axes if axis.known and axis.kind in (AxisKind.SPACE, AxisKind.TIME)]
+    if not known:
+        return "spacing unknown"
+    parts = []
+    for axis in known:
+        step = axis.median_step()
+        unit = SHORT.get(axis.unit or "", axis.unit or "")
+        parts.append(f"{axis.name} {step:.4g} {unit}".rstrip() if step is not None else f"{axis.name} ?")
+    return ", ".join(parts)
