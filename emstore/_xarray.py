@@ -28,7 +28,10 @@ class _LazyBackend(BackendArray):
             if isinstance(part, slice):
                 picked = range(*part.indices(size))
                 if len(picked) == 0:
-                    return np.empty([len(range(*p.indices(s))) for p, s in zip(key, self.shape, strict=True) if isinstance(p, slice)], self.dtype)
+                    return np.empty(
+                        [len(range(*p.indices(s))) for p, s in zip(key, self.shape, strict=True) if isinstance(p, slice)],
+                        self.dtype,
+                    )
                 low, high = min(picked[0], picked[-1]), max(picked[0], picked[-1])
                 region.append(slice(low, high + 1))
                 within.append(slice(None, None, picked.step))

@@ -310,7 +310,9 @@ def _with_spacing(volume: Volume, spacing: Sequence[float] | None, unit: str | N
     if spacing is None and unit is None:
         return volume
     if spacing is None or unit is None:
-        raise InvalidInput("--spacing and --unit belong together", fix="give both, e.g. --spacing 10,5,5 --unit nm", kind=Kind.BAD_UNIT)
+        raise InvalidInput(
+            "--spacing and --unit belong together", fix="give both, e.g. --spacing 10,5,5 --unit nm", kind=Kind.BAD_UNIT
+        )
     axes = [axis.name for axis in volume.grid.axes if axis.kind is AxisKind.SPACE]
     if len(axes) != len(spacing):
         raise InvalidInput(

@@ -220,4 +220,3 @@ def _copy_bounded(read: Callable[[int], bytes], write: Callable[[bytes], int], l
         if copied > limit:
             raise Capacity("the zip holds more than it says", kind=Kind.CAPACITY)
         write(data)
-

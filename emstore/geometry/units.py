@@ -79,7 +79,13 @@ _SPELLINGS: Final[dict[str, str]] = {
 }  # fmt: skip
 
 # Spellings that mean different things by case: the exact form wins over the lower-cased one.
-_EXACT: Final[dict[str, str]] = {"A": "angstrom", "pA": "picoampere", "nA": "nanoampere", "mA": "milliampere", "MeV": "megaelectronvolt"}
+_EXACT: Final[dict[str, str]] = {
+    "A": "angstrom",
+    "pA": "picoampere",
+    "nA": "nanoampere",
+    "mA": "milliampere",
+    "MeV": "megaelectronvolt",
+}
 
 _RECIPROCAL = re.compile(r"^(?:1\s*/\s*(?P<over>.+)|(?P<power>[^\d^*\s-]+)\s*(?:\^|\*\*)?\s*[(]?-1[)]?)$")
 

@@ -29,8 +29,7 @@ _RESIDUE: Final = 0x48674BC7
 _ZSTD_MAGIC: Final = 0xFD2FB528
 _SHUFFLES: Final = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 _DATA_TYPES: Final = frozenset(
-    ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
-    + ["float16", "float32", "float64", "complex64", "complex128"]
+    ("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128").split()
 )
 
 Encoded = tuple[bytes, bytes]
@@ -209,11 +208,8 @@ def fill_json(dtype: np.dtype[Any]) -> Any:
 
 def zstd_content_size(data: memoryview) -> int:
     """Return the size a zstd frame says it decodes to (RFC 8878, 3.1.1.1), or -1 when it does not say or is no frame."""
-    if len(data) < 14 or int.from_bytes(data[:4], "little") != _ZSTD_MAGIC:
-        # The shortest frame emstore can meet is 4 magic + 2 header + 1 size + 3 block header + ...; pad what is shorter.
-        data = memoryview(bytes(data) + bytes(14))
-        if int.from_bytes(data[:4], "little") != _ZSTD_MAGIC:
-            return -1
+    if len(data) < 9 or int.from_bytes(data[:4], "little") != _ZSTD_MAGIC:
+        return -1
     descriptor = data[4]
     single, size_flag = descriptor >> 5 & 1, descriptor >> 6
     at = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]

@@ -1,11 +1,11 @@
 """Layout 1: what lies where in a store, and how a reference to it is written.
 
-    S/zarr.json                         group; attributes.emstore: {kind: store, layout: 1, store_id}
-    S/<dataset>/zarr.json               kind: dataset
-    S/<dataset>/<array>/zarr.json       kind: array
-    S/<dataset>/<array>/v1/.emstore/{txn.json, lease/, header.json, source/header.zip, manifest.json}
-                          /s0/{zarr.json, image/, z/, y/, x/}   s1/ ...
-                          /zarr.json    the seal: created last, never changed
+S/zarr.json                         group; attributes.emstore: {kind: store, layout: 1, store_id}
+S/<dataset>/zarr.json               kind: dataset
+S/<dataset>/<array>/zarr.json       kind: array
+S/<dataset>/<array>/v1/.emstore/{txn.json, lease/, header.json, source/header.zip, manifest.json}
+                      /s0/{zarr.json, image/, z/, y/, x/}   s1/ ...
+                      /zarr.json    the seal: created last, never changed
 """
 
 import re
@@ -25,9 +25,7 @@ MANIFEST: Final = ".emstore/manifest.json"
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION: Final = re.compile(r"v([1-9][0-9]{0,8})")
-_RESERVED: Final = re.compile(
-    r"zarr\.json|c|labels|[sv][0-9]+|con|prn|aux|nul|com[0-9]|lpt[0-9]|.*\.\.+.*|.*\.", re.IGNORECASE
-)
+_RESERVED: Final = re.compile(r"zarr\.json|c|labels|[sv][0-9]+|con|prn|aux|nul|com[0-9]|lpt[0-9]|.*\.\.+.*|.*\.", re.IGNORECASE)
 _WINDOWS_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
 
 

@@ -148,7 +148,9 @@ class Transaction:
         state = read_state(self.backend, self.place)
         if isinstance(state, Tombstone):
             self._lease.end(self.place.prefix)
-            raise Conflict(f"the version was aborted meanwhile: {state.reason}", where=str(self.place), fix="run the command again")
+            raise Conflict(
+                f"the version was aborted meanwhile: {state.reason}", where=str(self.place), fix="run the command again"
+            )
 
 
 def begin(
@@ -179,9 +181,7 @@ def begin(
     for path, info in ((place.dataset, DatasetInfo()), (f"{place.dataset}/{place.array}", ArrayInfo())):
         body = {"zarr_format": 3, "node_type": "group", "attributes": {"emstore": info.model_dump(mode="json")}}
         if not backend.put_new(f"{path}/{NODE}", canonical(body)):
-            raise Conflict(
-                f"there is something else called {path!r} in this store", where=backend.url, fix="choose another name"
-            )
+            raise Conflict(f"there is something else called {path!r} in this store", where=backend.url, fix="choose another name")
     mine = f"urn:uuid:{uuid.uuid4()}"
     while True:
         known = _transactions(backend, place)

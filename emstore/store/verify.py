@@ -55,7 +55,9 @@ class Verification:
         return not self.findings
 
 
-def verify(store: Store, place: Place, *, data: bool = False, advance: Callable[[int], None] = lambda n: None) -> list[Verification]:
+def verify(
+    store: Store, place: Place, *, data: bool = False, advance: Callable[[int], None] = lambda n: None
+) -> list[Verification]:
     """Check every sealed version at or below a place; unfinished and aborted ones are not an error.
 
     Parameters
