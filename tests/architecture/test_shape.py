@@ -37,13 +37,17 @@ def test_declared_plugins_are_the_installed_ones(group: str) -> None:
     assert installed == declared, "the installed entry points are not those of pyproject.toml: re-run `make setup`"
 
 
+SHARED = {"calibrated", "flat", "gzip_stream"}
+"""Modules of emstore_adapters that several adapters use; others of the kind are named ``_so``."""
+
+
 @pytest.mark.parametrize(("group", "package"), [("emstore.adapters", ""), ("emstore.exporters", ".exporters")])
-def test_every_module_without_an_underscore_is_a_declared_plugin(group: str, package: str) -> None:
-    """A reader that is not declared would be a format nobody can open; what adapters share is named ``_so``."""
+def test_every_module_is_a_declared_plugin_or_shared_by_some(group: str, package: str) -> None:
+    """A reader that is not declared would be a format nobody can open."""
     declared = {value.split(":")[0] for value in PROJECT["project"]["entry-points"][group].values()}
     folder = ROOT / "adapters/emstore_adapters" / package.strip(".")
     modules = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
-    public = {f"emstore_adapters{package}.{name}" for name in modules if not name.startswith("_")}
+    public = {f"emstore_adapters{package}.{name}" for name in modules - SHARED if not name.startswith("_")}
     assert public - {"emstore_adapters.exporters"} == declared
 
 
@@ -108,14 +112,16 @@ def imported(path: Path) -> set[str]:
 
 
 def test_every_imported_library_is_a_declared_dependency() -> None:
-    project = PROJECT["project"]
-    allowed = declared(project["dependencies"]) | declared(project["optional-dependencies"]["em"])
-    tests_only = {"pytest", "jsonschema"}  # emstore.testing and emstore_schemas.validate ask for them and say so when absent
+    project, extras = PROJECT["project"], PROJECT["project"]["optional-dependencies"]
+    core = declared(project["dependencies"]) | declared(extras["em"] + extras["filters"] + extras["dask"])
+    rooms = {"emstore/testing": declared(extras["testing"]), "schemas/emstore_schemas": {"jsonschema"}}
     missing = {
-        f"{path.relative_to(ROOT).as_posix()} imports {name}"
+        f"{name} imports {library}"
         for path in MODULES
-        for name in imported(path)
-        if DISTRIBUTIONS.get(name, name.replace("_", "-")).lower() not in allowed | tests_only
+        for name in [path.relative_to(ROOT).as_posix()]
+        for library in imported(path)
+        if DISTRIBUTIONS.get(library, library.replace("_", "-")).lower()
+        not in core.union(*(more for room, more in rooms.items() if name.startswith(room)))
     }
     assert missing == set()
 
