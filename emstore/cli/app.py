@@ -1,0 +1,64 @@
+"""The `emstore` command. Only typer and the standard library are imported here: ``emstore --help`` must answer at once."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from emstore.cli import exporting, integrity, plugins, sources, stores
+from emstore.cli.command import fail
+from emstore.cli.exit_codes import as_text
+from emstore.cli.output import Output
+from emstore.errors import InvalidInput
+
+UsageError: Any = typer.BadParameter.__mro__[2]
+"""What typer raises for a command line that makes no sense; it has no public name."""
+
+app = typer.Typer(
+    name="emstore",
+    help=(
+        "One place for all of an imaging lab's data: raw instrument files into sealed, verifiable, viewable Zarr.\n\n"
+        "REF is STORE[/DATASET[/ARRAY[/vN]]]; STORE is a path or an s3://, gs:// or az:// URL; without vN the latest version is meant."
+    ),
+    epilog=f"\b\nExit codes:\n{as_text()}",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: loading rich would take longer than all the rest
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import emstore
+
+        typer.echo(f"emstore {emstore.__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")]
+
+
+@app.callback()
+def options(version: VersionOption = False) -> None:
+    """Take the options that stand before the verb."""
+
+
+for verbs in (stores, sources, integrity, exporting, plugins):
+    verbs.register(app)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the ``emstore`` script."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        code = app(standalone_mode=False)
+    except UsageError as error:
+        if as_json:
+            fail(Output(as_json), InvalidInput(error.format_message(), fix="see --help"))
+        error.show()
+        code = error.exit_code
+    except KeyboardInterrupt as error:
+        fail(Output(as_json), error)
+    raise SystemExit(code if isinstance(code, int) else 0)

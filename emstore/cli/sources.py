@@ -1,0 +1,147 @@
+"""The verbs ``inspect`` and ``ingest``: from raw files to sealed versions."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emstore.cli import text
+from emstore.cli.command import JsonOption, command
+from emstore.cli.output import Output
+
+if TYPE_CHECKING:
+    from emstore.ingestion import Inspection
+    from emstore.volume import Volume
+
+Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files and folders that belong together.")]
+AdapterOption = Annotated[str | None, typer.Option("--adapter", help="Read with this adapter instead of finding it by content.")]
+PartialOption = Annotated[
+    bool, typer.Option("--allow-partial", help="Go on without data that cannot be read; the record then names what was left out.")
+]
+SelectOption = Annotated[str | None, typer.Option("--select", metavar="NAME", help="Take this signal: name or number.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Take every signal, each into ARRAY-NAME.")]
+SpacingOption = Annotated[str | None, typer.Option("--spacing", metavar="Z,Y,X", help="Voxel size where the source has none.")]
+UnitOption = Annotated[str | None, typer.Option("--unit", help="Unit of --spacing, e.g. nm.")]
+MemoryOption = Annotated[str, typer.Option("--memory", metavar="SIZE", help="Most memory to use, e.g. 512MiB or 4GiB.")]
+PyramidOption = Annotated[bool, typer.Option("--pyramid/--no-pyramid", help="Also write coarser scale levels.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the app."""
+    app.command("inspect")(inspect)
+    app.command("ingest")(ingest)
+
+
+def inspect(
+    sources: Sources, adapter: AdapterOption = None, allow_partial: PartialOption = False, as_json: JsonOption = False
+) -> None:
+    """Say what ingest would do; copies nothing."""
+    with command(as_json) as out:
+        from emstore import ingestion
+
+        with ingestion.inspect(sources, adapter=adapter, allow_partial=allow_partial) as inspection:
+            out.result(_document(inspection), lambda: _words(out, inspection))
+
+
+def ingest(
+    sources: Sources,
+    target: Annotated[str, typer.Argument(metavar="STORE/DATASET/ARRAY", help="Where the new version goes.")],
+    adapter: AdapterOption = None,
+    select: SelectOption = None,
+    take_all: AllOption = False,
+    spacing: SpacingOption = None,
+    unit: UnitOption = None,
+    memory: MemoryOption = "1GiB",
+    pyramid: PyramidOption = True,
+    allow_partial: PartialOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn raw files into a sealed version. Stopped or killed, the same command resumes."""
+    with command(as_json) as out:
+        budget, steps = text.parse_size(memory), text.parse_spacing(spacing)
+        from emstore import ingestion
+        from emstore.cli.stores import summary
+
+        made = ingestion.ingest(
+            sources,
+            target,
+            adapter=adapter,
+            select=select,
+            take_all=take_all,
+            spacing=steps,
+            unit=unit,
+            memory=budget,
+            pyramid=pyramid,
+            allow_partial=allow_partial,
+            listener=out.listener,
+        )
+        versions = [{**summary(one.version.store, one.version.place, one.version.info), "created": one.created} for one in made]
+
+        def words() -> None:
+            for one in made:
+                volume = one.version.info.volume
+                what = f"{text.shape(volume.shape, volume.dims)} {volume.dtype}"
+                out.say(f"{one.version.ref}  {'sealed' if one.created else 'was there already'}  {what}  {one.version.id}")
+
+        out.result({"versions": versions}, words)
+
+
+def _document(inspection: "Inspection") -> dict[str, Any]:
+    return {
+        "adapter": inspection.adapter,
+        "default": None if inspection.default is None else inspection.volumes[inspection.default].name,
+        "volumes": [_volume(volume, k == inspection.default) for k, volume in enumerate(inspection.volumes)],
+        "ignored": [{"name": left.name, "reason": left.reason} for left in inspection.ignored],
+        "skipped": [{"name": left.name, "reason": left.reason} for left in inspection.skipped],
+    }
+
+
+def _volume(volume: "Volume", default: bool) -> dict[str, Any]:
+    voxel = volume.grid.to_json()
+    return {
+        "name": volume.name,
+        "default": default,
+        "kind": str(volume.kind),
+        "modality": volume.modality,
+        "format": volume.header.format,
+        "shape": list(volume.shape),
+        "dims": list(volume.grid.dims),
+        "dtype": str(volume.dtype),
+        "bytes": volume.nbytes,
+        "spacing": voxel["spacing"],
+        "units": {axis.name: axis.unit for axis in volume.grid.axes},
+        "voxel": voxel,
+        "files": [str(path) for path in volume.files],
+        "terms": dict(volume.header.terms),
+        "notes": list(volume.notes),
+    }
+
+
+def _words(out: Output, inspection: "Inspection") -> None:
+    out.say(f"read by {inspection.adapter}: {len(inspection.volumes)} signal{'s' * (len(inspection.volumes) != 1)}")
+    out.table(
+        ("", "name", "shape", "type", "spacing", "size", "format"),
+        [
+            (
+                f"{'*' if k == inspection.default else ' '}{k + 1}",
+                volume.name,
+                text.shape(volume.shape, volume.grid.dims),
+                volume.dtype,
+                text.spacing(volume.grid),
+                text.size(volume.nbytes),
+                volume.header.format,
+            )
+            for k, volume in enumerate(inspection.volumes)
+        ],
+    )
+    if inspection.default is None:
+        out.say("ingest needs --select NAME, or --all")
+    elif len(inspection.volumes) > 1:
+        out.say("* is taken unless --select NAME or --all says otherwise")
+    for volume in inspection.volumes:
+        for note in volume.notes:
+            out.say(f"{volume.name}: {note}")
+    for what, left in (("left out", inspection.skipped), ("ignored", inspection.ignored)):
+        for entry in left[:20]:
+            out.say(f"{what}: {entry.name}: {entry.reason}")
+        if len(left) > 20:
+            out.say(f"{what}: and {len(left) - 20} more")

@@ -1,0 +1,210 @@
+"""The verbs ``init ls info status``: what is in a store."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emstore.cli import text
+from emstore.cli.command import JsonOption, command
+from emstore.cli.output import Output
+
+if TYPE_CHECKING:
+    from emstore.store.documents import VersionInfo
+    from emstore.store.listing import VersionState
+    from emstore.store.store import Store
+    from emstore.store.version import Version
+
+Ref = Annotated[str, typer.Argument(metavar="REF", help="STORE[/DATASET[/ARRAY[/vN]]]")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the app."""
+    app.command("init")(init)
+    app.command("ls")(ls)
+    app.command("info")(info)
+    app.command("status")(status)
+
+
+def init(store: Annotated[str, typer.Argument(metavar="STORE", help="A new path or URL.")], as_json: JsonOption = False) -> None:
+    """Create an empty store."""
+    with command(as_json) as out:
+        from emstore.store.store import create_store
+
+        made = create_store(store)
+        out.result({"store": made.url, "store_id": made.id}, lambda: out.say(f"created an empty store at {made.url}"))
+
+
+def ls(ref: Ref, as_json: JsonOption = False) -> None:
+    """List the sealed versions at or below REF."""
+    with command(as_json) as out:
+        from emstore.geometry import Grid
+        from emstore.store.listing import versions
+        from emstore.store.store import resolve
+
+        store, place = resolve(ref)
+        found = [(state, state.info) for state in versions(store, place) if state.info is not None]
+
+        def words() -> None:
+            heads = ("version", "shape", "type", "spacing", "levels", "stored", "sealed")
+            out.table(
+                heads,
+                [
+                    (
+                        state.place,
+                        text.shape(info.volume.shape, info.volume.dims),
+                        info.volume.dtype,
+                        text.spacing(Grid.from_json(info.voxel)),
+                        len(info.volume.levels),
+                        text.size(info.contents.nbytes),
+                        _when(state),
+                    )
+                    for state, info in found
+                ],
+            )
+            if not found:
+                out.note("there is no sealed version here")
+
+        out.result({"store": store.url, "versions": [summary(store, state.place, info) for state, info in found]}, words)
+
+
+def info(ref: Ref, as_json: JsonOption = False) -> None:
+    """Show what a version is and how it came to be; for a store or dataset, what it holds."""
+    with command(as_json) as out:
+        from emstore.store.store import resolve
+        from emstore.store.version import open_version
+
+        store, place = resolve(ref)
+        if place.array is None:
+            _info_store(out, store, ref)
+        else:
+            _info_version(out, open_version(ref))
+
+
+def status(ref: Ref, as_json: JsonOption = False) -> None:
+    """Show the state of every version number: sealed, being written, unfinished, or aborted."""
+    with command(as_json) as out:
+        from emstore.store.listing import versions
+        from emstore.store.store import resolve
+
+        store, place = resolve(ref)
+        found = versions(store, place)
+        document = [
+            {
+                "ref": f"{store.url}/{state.place}",
+                "state": str(state.state),
+                "task": state.task,
+                "since": None if state.since is None else state.since.isoformat(),
+                "reason": state.reason,
+                "id": None if state.info is None else state.info.seal,
+            }
+            for state in found
+        ]
+
+        def words() -> None:
+            rows = [(state.place, state.state, _when(state), state.reason or state.task or "") for state in found]
+            out.table(("version", "state", "since", "what"), rows)
+
+        out.result({"store": store.url, "versions": document}, words)
+
+
+def summary(store: "Store", place: object, info: "VersionInfo") -> dict[str, Any]:
+    """Return what ``--json`` says of one version in a list."""
+    return {
+        "ref": f"{store.url}/{place}",
+        "id": info.seal,
+        "name": info.volume.name,
+        "kind": info.volume.kind,
+        "modality": info.volume.modality,
+        "format": info.header.format,
+        "shape": list(info.volume.shape),
+        "dims": list(info.volume.dims),
+        "dtype": info.volume.dtype,
+        "spacing": info.voxel["spacing"],
+        "units": {axis["name"]: axis["unit"] for axis in info.voxel["axes"]},
+        "levels": len(info.volume.levels),
+        "objects": info.contents.objects,
+        "stored_bytes": info.contents.nbytes,
+        "sealed": info.record.activity.ended.isoformat(),
+    }
+
+
+def _info_store(out: Output, store: "Store", ref: str) -> None:
+    from emstore.store.listing import State, versions
+    from emstore.store.store import resolve
+
+    _, place = resolve(ref)
+    found = versions(store, place)
+    counts = {str(state): sum(v.state is state for v in found) for state in State}
+    document: dict[str, Any] = {
+        "ref": ref,
+        "store": store.url,
+        "store_id": store.id,
+        "layout": store.info.layout,
+        "datasets": sorted({str(v.place.dataset) for v in found}),
+        "arrays": sorted({f"{v.place.dataset}/{v.place.array}" for v in found}),
+        "versions": counts,
+        "stored_bytes": sum(v.info.contents.nbytes for v in found if v.info is not None),
+    }
+
+    def words() -> None:
+        out.fields(
+            [
+                ("store", store.url),
+                ("id", store.id),
+                ("layout", store.info.layout),
+                ("datasets", ", ".join(document["datasets"]) or "none"),
+                ("arrays", ", ".join(document["arrays"]) or "none"),
+                ("versions", ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "none"),
+                ("stored", text.size(document["stored_bytes"])),
+            ]
+        )
+
+    out.result(document, words)
+
+
+def _info_version(out: Output, version: "Version") -> None:
+    info, record = version.info, version.record
+    document = {
+        **summary(version.store, version.place, info),
+        "voxel": info.voxel,
+        "scale": info.volume.scale,
+        "window": info.volume.window,
+        "attributes": info.volume.attributes,
+        "terms": info.header.terms,
+        "notes": list(info.volume.notes),
+        "record": record.model_dump(mode="json"),
+    }
+
+    def words() -> None:
+        grid = version.grid()
+        out.fields(
+            [
+                ("version", version.ref),
+                ("id", version.id),
+                ("signal", info.volume.name),
+                ("format", info.header.format),
+                ("modality", info.volume.modality),
+                ("shape", text.shape(info.volume.shape, info.volume.dims)),
+                ("type", info.volume.dtype),
+                ("spacing", text.spacing(grid)),
+                ("space", None if grid.affine is None else f"{grid.affine.space}, {grid.affine.unit}"),
+                ("levels", len(info.volume.levels)),
+                ("stored", f"{text.size(info.contents.nbytes)} in {info.contents.objects} objects"),
+                ("made by", f"{record.activity.type} {record.activity.name}, {record.activity.ended:%Y-%m-%d %H:%M:%S} UTC"),
+                *(("source", f"{source.name}, {text.size(source.size)}, {source.digest}") for source in record.sources[:10]),
+                ("", f"and {len(record.sources) - 10} more sources" if len(record.sources) > 10 else None),
+                *((name, _term(value)) for name, value in info.header.terms.items()),
+                *(("note", note) for note in info.volume.notes),
+                *(("left out", f"{left.name}: {left.reason}") for left in record.skipped),
+            ]
+        )
+
+    out.result(document, words)
+
+
+def _term(value: Any) -> str:
+    return f"{value['value']:g} {value['unit']}" if isinstance(value, dict) and "value" in value else str(value)
+
+
+def _when(state: "VersionState") -> str:
+    return "" if state.since is None else f"{state.since:%Y-%m-%d %H:%M}"
