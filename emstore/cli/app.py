@@ -18,7 +18,8 @@ app = typer.Typer(
     name="emstore",
     help=(
         "One place for all of an imaging lab's data: raw instrument files into sealed, verifiable, viewable Zarr.\n\n"
-        "REF is STORE[/DATASET[/ARRAY[/vN]]]; STORE is a path or an s3://, gs:// or az:// URL; without vN the latest version is meant."
+        "REF is STORE[/DATASET[/ARRAY[/vN]]]; STORE is a path or an s3://, gs:// or az:// URL; without vN the latest version is"
+        " meant."
     ),
     epilog=f"\b\nExit codes:\n{as_text()}",
     no_args_is_help=True,
