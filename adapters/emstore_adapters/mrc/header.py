@@ -162,7 +162,7 @@ def parse(head: bytes, name: str) -> MrcHeader:
                 kind=Kind.SOURCE_UNSUPPORTED,
             )
         raise SourceUnreadable("the MRC header makes no sense in either byte order", where=name, fix="copy the file again")
-    fields = np.frombuffer(head[:HEADER_BYTES], HEADER_DTYPE.newbyteorder(order))[0]  # type: ignore[arg-type]
+    fields = np.frombuffer(head[:HEADER_BYTES], HEADER_DTYPE.newbyteorder(order))[0]
     columns, rows, slow = (int(fields[key]) - 1 for key in ("mapc", "mapr", "maps"))
     # Some programs leave the mapping at zero: then the usual one is meant.
     axes = (columns, rows, slow) if sorted((columns, rows, slow)) == [0, 1, 2] else (0, 1, 2)
