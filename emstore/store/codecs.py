@@ -29,7 +29,7 @@ _RESIDUE: Final = 0x48674BC7
 _ZSTD_MAGIC: Final = 0xFD2FB528
 _SHUFFLES: Final = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 _DATA_TYPES: Final = frozenset(
-    ("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128").split()
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split()
 )
 
 Encoded = tuple[bytes, bytes]

@@ -99,16 +99,13 @@ class ShardCodec:
             raise Damaged("the shard's index points outside the shard", where=where, fix=fix)
         return index
 
-    def split(self, data: bytes, where: str) -> list[npt.NDArray[Any] | None]:
-        """Decode every chunk of a whole shard, C order; ``None`` for one that is all fill value."""
+    def decode_one(self, data: bytes, number: int, where: str) -> npt.NDArray[Any] | None:
+        """Decode one chunk of a whole shard, by its number in C order; ``None`` for one that is all fill value."""
         index = self.index(data[-self.index_bytes :], len(data), where)
-        chunks: list[npt.NDArray[Any] | None] = []
-        for number, (offset, length) in enumerate(index.tolist()):
-            if offset == MISSING:
-                chunks.append(None)
-            else:
-                chunks.append(self.chunks.decode(data[offset : offset + length], f"{where} chunk {number}"))
-        return chunks
+        offset, length = (int(v) for v in index[number])
+        if offset == MISSING:
+            return None
+        return self.chunks.decode(data[offset : offset + length], f"{where} chunk {number}")
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the ``codecs`` list of Zarr v3 metadata."""
