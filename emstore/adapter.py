@@ -35,8 +35,8 @@ class Adapter(Protocol):
     def open(self, source: Source) -> Sequence[Volume]:
         """Return every signal in the source's items as lazy Volumes, reading headers only.
 
-        The most image-like signal comes first: it is the default of a single file. Slices of the volumes read only what they must, in
-        at most about twice the requested bytes of memory. Unknown spacing is ``None``; the header is kept byte for byte
+        The most image-like signal comes first: it is the default of a single file. Slices read only what they must, in at
+        most about twice the requested bytes of memory. Unknown spacing is ``None``; the header is kept byte for byte
         and parsed; truncated input raises `SourceIncomplete` naming what is good. What cannot be used goes through
         `source.skip` (an error unless the user allows a partial read), what holds no array data through `source.ignore`.
 

@@ -39,7 +39,7 @@ class PluginEntry:
         """
         try:
             return self.entry.load()()
-        except Exception as error:  # noqa: BLE001 - a third party's module may raise anything at import
+        except Exception as error:  # a third party's module may raise anything at import
             raise InvalidInput(
                 f"the plug-in {self.name!r} of package {self.package} cannot be loaded: {error}",
                 fix=f"repair or uninstall {self.package}",

@@ -57,7 +57,7 @@ _SPELLINGS: Final[dict[str, str]] = {
     "um": "micrometer", "µm": "micrometer", "μm": "micrometer", "micron": "micrometer", "microns": "micrometer",
     "\\u00b5m": "micrometer", "micrometre": "micrometer", "micrometers": "micrometer", "micrometres": "micrometer",
     "nm": "nanometer", "nanometre": "nanometer", "nanometers": "nanometer", "nanometres": "nanometer",
-    "å": "angstrom", "Å": "angstrom", "Å": "angstrom", "a": "angstrom", "ang": "angstrom", "angstroms": "angstrom",
+    "å": "angstrom", "\u00c5": "angstrom", "\u212b": "angstrom", "a": "angstrom", "ang": "angstrom", "angstroms": "angstrom",
     "ångström": "angstrom", "ångstrom": "angstrom",
     "pm": "picometer", "picometre": "picometer", "picometers": "picometer",
     "in": "inch", "inches": "inch",

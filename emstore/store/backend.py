@@ -76,8 +76,11 @@ class Backend:
             return None
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        """Return `length` bytes from `start`."""
+        """Return `length` bytes from `start`; fewer where the object ends."""
         with self._errors(key):
+            if self.root is not None:
+                with self._opened(key) as file:
+                    return os.pread(file, length, start)
             return bytes(obstore.get_range(self._store, key, start=start, length=length))
 
     def get_ranges(self, key: str, starts: list[int], lengths: list[int]) -> list[bytes]:
@@ -86,8 +89,12 @@ class Backend:
             return [bytes(part) for part in obstore.get_ranges(self._store, key, starts=starts, lengths=lengths)]
 
     def get_suffix(self, key: str, length: int) -> bytes:
-        """Return the last `length` bytes."""
+        """Return the last `length` bytes, or all of a shorter object."""
         with self._errors(key):
+            if self.root is not None:
+                with self._opened(key) as file:
+                    size = os.fstat(file).st_size
+                    return os.pread(file, length, max(0, size - length))
             return bytes(obstore.get(self._store, key, options={"range": {"suffix": length}}).bytes())
 
     def size(self, key: str) -> int:
@@ -235,6 +242,16 @@ class Backend:
         finally:
             with contextlib.suppress(EmstoreError):
                 self.delete([key])
+
+    @contextlib.contextmanager
+    def _opened(self, key: str) -> Iterator[int]:
+        """Open a local object for reading; a link in its place is not followed."""
+        assert self.root is not None
+        file = os.open(f"{self.root}/{key}", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            yield file
+        finally:
+            os.close(file)
 
     # -- errors ----------------------------------------------------------------------------------------------------
 

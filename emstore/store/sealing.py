@@ -4,15 +4,19 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
+from math import prod
 from typing import Any
+
+import numpy as np
 
 from emstore.errors import Capacity, Kind
 from emstore.provenance.record import Record
 from emstore.store.documents import Contents, HeaderInfo, ManifestEntry, VersionInfo, VolumeInfo, canonical
 from emstore.store.layout import HEADER, SOURCE
+from emstore.store.plan import VersionPlan, plan_version
 from emstore.store.transaction import Transaction
 from emstore.store.version import seal_digest
-from emstore.store.writer import VersionPlan, plan_version, root_document, write_version_data
+from emstore.store.writer import root_document, write_version_data
 from emstore.volume import Volume
 
 __all__ = ["plan_version", "seal_volume"]
@@ -41,7 +45,7 @@ def seal_volume(
     advance : callable
         Told the uncompressed level-0 bytes done since the last call.
     """
-    _check_space(transaction, plan)
+    _check_space(transaction, volume, plan)
     result = write_version_data(volume, plan, transaction, advance=advance)
     header = HeaderInfo(
         format=volume.header.format,
@@ -104,12 +108,22 @@ def _put_source(transaction: Transaction, volume: Volume) -> str | None:
     return SOURCE
 
 
-def _check_space(transaction: Transaction, plan: VersionPlan) -> None:
-    """Refuse before writing what cannot fit even if it compresses well; a disk that fills later ends in a resumable state."""
+def _check_space(transaction: Transaction, volume: Volume, plan: VersionPlan) -> None:
+    """Refuse before writing what a sample says cannot fit; a disk that fills later still ends in a resumable state."""
     free = transaction.backend.free_bytes()
-    if free is not None and plan.least_bytes > free:
+    if free is None:
+        return
+    level = plan.levels[0]
+    region = tuple(slice(0, min(n, c)) for n, c in zip(level.shape, level.chunk, strict=True))
+    chunk = np.zeros(level.chunk, plan.dtype)
+    sample = volume.data[region]
+    chunk[region] = sample
+    ratio = min(1.0, len(level.codec.chunks.encode(chunk)[0]) / sample.nbytes)
+    voxels = sum(prod(lv.shape) for lv in plan.levels)
+    needed = int(voxels * plan.dtype.itemsize * ratio)
+    if needed > free:
         raise Capacity(
-            f"at least {plan.least_bytes / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free",
+            f"about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free",
             where=transaction.backend.url,
             fix="free some space or choose another store",
             kind=Kind.DISK_FULL,

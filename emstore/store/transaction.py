@@ -2,12 +2,13 @@
 
 The protocol (layout 1) rests on one primitive, a put that creates or fails:
 
-1. *Reserve*: create ``vN/.emstore/txn.json`` at the next free number. An unfinished version with equal settings is resumed instead,
-   a finished one is returned.
+1. *Reserve*: create ``vN/.emstore/txn.json`` at the next free number. An unfinished version with equal settings is resumed
+   instead, a finished one is returned.
 2. *Write*: every object is created whole, once, hashed as it is sent. An object that exists is whole: that is the resume
    ledger. A zombie cannot replace anything.
 3. *Manifest*: create it, naming every object with size and digest; make all durable; look at every key again.
-4. *Seal*: create ``vN/zarr.json``. Before it nothing is visible, after it nothing changes. If the answer is lost, reading back tells.
+4. *Seal*: create ``vN/zarr.json``. Before it nothing is visible, after it nothing changes. If the answer is lost, reading
+   back tells.
 5. *Abort*: create a tombstone at that same key, then delete the data: nobody can seal it any more, and numbers stay dense.
 """
 
