@@ -230,7 +230,8 @@ def _per(page: Any, code: int) -> float | None:
 
 def _resolution(page: Any) -> Scale:
     """Read ``XResolution``, ``YResolution`` and ``ResolutionUnit`` (TIFF 6.0, section 8), unless they describe a printer."""
-    unit = {2: "inch", 3: "centimeter"}.get(int(page.tags.valueof(296) or 2))
+    stated = page.tags.valueof(296)
+    unit = {2: "inch", 3: "centimeter"}.get(2 if stated is None else int(stated))
     x, y = _per(page, 282), _per(page, 283)
     if unit is None or x is None or y is None:
         return Scale()
