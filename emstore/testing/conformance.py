@@ -381,7 +381,7 @@ class AdapterConformance:
                 continue
             for share in (0.0, 0.02, 0.3, 0.5, 0.9, 1.0):
                 mirror = copy(case.sample, case.files, tmp_path / f"{number}-{share}")
-                victim = mirror.largest(path for volume in case.volumes for path in volume.files)
+                victim = mirror.largest
                 size = victim.stat().st_size
                 kept = min(round(share * size), size - 1)
                 truncate(victim, kept)

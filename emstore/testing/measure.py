@@ -104,7 +104,7 @@ def corrupted(adapter: Adapter, sample: Sample, entry: dict[str, Any]) -> dict[s
         with tempfile.TemporaryDirectory(prefix="emstore-corrupt-") as folder:
             mirror = copy(sample, map(Path, entry["files"]), Path(folder).resolve())
             seed = f"{entry['name']}:{turn}"
-            corrupt(mirror.largest(map(Path, entry["files"])), seed)
+            corrupt(mirror.largest, seed)
             try:
                 with Source.of(mirror.paths) as source:
                     if not any([adapter.sniff(item) for item in source.items]):

@@ -135,14 +135,14 @@ def _is_quantity(value: Mapping[str, Any]) -> bool:
 
 def _json(value: Any, at: str) -> Iterator[str]:
     match value:
-        case None | bool() | int() | str() if type(value) in (type(None), bool, int, str):
+        case None | bool() | int() | str():
             return
-        case float() if type(value) is float:
+        case float():
             if not math.isfinite(value):
                 yield f"{at} is {value}, which JSON cannot hold"
         case Mapping():
             for key, part in value.items():
-                if type(key) is not str:
+                if not isinstance(key, str):
                     yield f"{at} has the key {key!r}; keys are strings"
                 yield from _json(part, f"{at}[{key!r}]")
             if "header" in at and "[" not in at:

@@ -52,11 +52,10 @@ class Copy:
     paths: tuple[Path, ...]
     """The sample's paths in the copy."""
 
-    def largest(self, used: Iterable[Path]) -> Path:
-        """Return the largest copied file among the `used` ones (paths in the original), or of the sample itself."""
-        mine = [self.root / path.relative_to(self.origin) for path in used if path.is_relative_to(self.origin)]
-        files = [path for path in mine if path.is_file()] or [file for path in self.paths for file in files_of(path)]
-        return max(files, key=lambda path: path.stat().st_size)
+    @property
+    def largest(self) -> Path:
+        """The sample's own largest file, where the values are; a companion may be text, which can end anywhere."""
+        return max((file for path in self.paths for file in files_of(path)), key=lambda path: path.stat().st_size)
 
 
 def files_of(path: Path) -> list[Path]:

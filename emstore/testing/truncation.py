@@ -72,7 +72,7 @@ def _partial(adapter: Adapter, paths: Sequence[Path]) -> Iterator[str]:
 def _message(error: SourceUnreadable) -> Iterator[str]:
     if error.where is None:
         yield f"the error does not name the file: {error}"
-    if isinstance(error, SourceIncomplete) and not re.search(r"\d|\b(no|none|one|nothing)\b", error.what):
+    if isinstance(error, SourceIncomplete) and not re.search(r"\d|\b(all|no|none|nothing|one)\b", error.what):
         yield f"the error does not say how much is good: {error}"
 
 
