@@ -48,6 +48,9 @@ def json_safe(value: Any, *, longest: int = 4096) -> Any:
     import numpy as np
 
     match value:
+        case np.generic():  # first: a float64 is a float too
+            plain = value.item()
+            return str(value) if isinstance(plain, np.generic) else json_safe(plain, longest=longest)
         case None | bool() | int() | str():
             return value
         case float():
@@ -57,8 +60,6 @@ def json_safe(value: Any, *, longest: int = 4096) -> Any:
                 return value.decode("utf-8").rstrip("\x00")
             except UnicodeDecodeError:
                 return f"<{len(value)} bytes>"
-        case np.generic():
-            return json_safe(value.item(), longest=longest)
         case np.ndarray():
             if value.size > longest:
                 return f"<array {value.shape} {value.dtype}>"
