@@ -51,7 +51,7 @@ def axes(image: "h5py.Group", shape: tuple[int, ...]) -> tuple[Axis, ...]:
     form = str(tags.get("Format", "")).lower()
     names: list[str | None] = [None] * len(shape)
     if form in ("spectrum", "spectrum image") and len(shape) in (1, 3):
-        names[:] = ["energy", "y", "t" if tags.get("IsSequence") else "x"][: len(shape)]
+        names[:] = ["energy", "y", "sequence" if tags.get("IsSequence") else "x"][: len(shape)]
     elif len(shape) == 3 and tags.get("IsSequence"):
         names = ["t", "y", "x"]
     elif len(shape) == 4:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from emstore.errors import Capacity, EmstoreError, Kind, SourceUnreadable
 from emstore.volume import Region
 from emstore_adapters.flat import checked_region, native
+from emstore_adapters.zarr.guard import guarded_store
 from emstore_adapters.zarr.nodes import Node
 
 MAX_CHUNK: Final = 1 << 30
@@ -56,9 +56,14 @@ class ZarrArray:
         with translated(where):
             import zarr
 
-            array = zarr.open_array(_guarded(node.root), path=node.path, mode="r", zarr_format=node.format)  # type: ignore[arg-type]
+            kind: Any = node.format
+            array = zarr.open_array(guarded_store(node.root), path=node.path, mode="r", zarr_format=kind)
             shape, dtype = tuple(int(n) for n in array.shape), np.dtype(array.dtype)
             chunks = tuple(int(n) for n in array.chunks)
+            if dtype.kind in "biufc" and array.shards is None:
+                codec, tail = _packing(node)
+                store = guarded_store(node.root, codec=codec, tail=tail, chunk=math.prod(chunks) * dtype.itemsize)
+                array = zarr.open_array(store, path=node.path, mode="r", zarr_format=kind)
         if dtype.kind not in "biufc":
             raise SourceUnreadable(f"values of type {dtype} are not numbers", where=where, kind=Kind.SOURCE_UNSUPPORTED)
         if math.prod(chunks) * dtype.itemsize > MAX_CHUNK:
@@ -166,6 +171,17 @@ def _codec_names(node: Node) -> list[str]:
     return names
 
 
+def _packing(node: Node) -> tuple[str | None, int]:
+    """Return the codec whose frame a chunk file is, ``None`` when nothing packs it, and the bytes of a checksum behind it."""
+    if node.format == 2:
+        compressor = node.metadata.get("compressor")
+        return (str(compressor.get("id")) if isinstance(compressor, Mapping) else None), 0
+    names = _codec_names(node)
+    tail = 4 if names[-1:] == ["crc32c"] else 0
+    packed = names[:-1] if tail else names
+    return (packed[-1] if packed and packed[-1] != "bytes" else None), tail
+
+
 def _has_v3_codec(name: str) -> bool:
     from zarr.registry import get_codec_class
 
@@ -187,34 +203,3 @@ def _has_v2_codec(name: str) -> bool:
     except TypeError:
         return True  # there, but it wants its parameters
     return True
-
-
-@cache
-def _store_class() -> type[Any]:
-    """Build the store class when zarr is first needed, so that importing this module stays cheap."""
-    from pathlib import Path
-
-    from zarr.storage import LocalStore
-
-    class GuardedStore(LocalStore):
-        """A read-only folder whose files must all lie in it: a chunk may not be a link to another file."""
-
-        async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
-            self._guard(key)
-            return await super().get(key, prototype, byte_range)
-
-        async def get_partial_values(self, prototype: Any, key_ranges: Any) -> Any:
-            ranges = list(key_ranges)
-            for key, _ in ranges:
-                self._guard(key)
-            return await super().get_partial_values(prototype, ranges)
-
-        def _guard(self, key: str) -> None:
-            if not Path(self.root / key).resolve().is_relative_to(self.root):
-                raise SourceUnreadable(f"{key!r} leads out of the store", where=self.root.name, fix="do not trust this store")
-
-    return GuardedStore
-
-
-def _guarded(root: Any) -> Any:
-    return _store_class()(root.resolve(), read_only=True)
