@@ -7,7 +7,8 @@ Rules
 -----
 - On disk the first index runs fastest: ``(i, j, k, t, u)`` in Fortran order is ``(u, t, z, y, x)`` in C order. The array
   is given as ``(t, c, z, y, x)``; dimension 5 is ``c`` unless the voxels are RGB, whose samples are ``c`` then; dimensions
-  6 and 7 are ``d6`` and ``d7``. Dimensions that the header leaves out count as 1 up to ``z`` (NIfTI-1, ``dim``).
+  6 and 7 are ``d6`` and ``d7``, and dimension 4 is ``d4`` where its unit says that it is no time. Dimensions that the
+  header leaves out count as 1 up to ``z`` (NIfTI-1, ``dim``).
 - *The* grid is the sform if its code is not 0, else the qform if its code is not 0: nibabel's ``get_best_affine``. With
   both codes 0 the position is unknown (NIfTI-1, "method 1" exists for ANALYZE only): no affine, distances from
   ``pixdim``. Both matrices and codes are kept in ``attributes["nifti"]`` whichever is chosen.

@@ -12,14 +12,17 @@ from emstore.header import json_safe
 from emstore_adapters.nifti.image import HEADER_BYTES, Image
 
 _AGREE: Final = 1e-3
+_SPECTRAL: Final = ("hertz", "ppm", "radian")
+"""Units of dimension 4 with which it is no time."""
 
 
 def axis_names(image: Image) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return the axis names in emstore's order and, for each, its place in the C-order array on disk."""
     rgb = image.samples > 1
-    by_dimension = ("x", "y", "z", "t", "d5" if rgb else "c", "d6", "d7")
+    fourth = "d4" if _units(int(image.header["xyzt_units"]))[1] in _SPECTRAL else "t"
+    by_dimension = ("x", "y", "z", fourth, "d5" if rgb else "c", "d6", "d7")
     on_disk = [*reversed(by_dimension[: len(image.shape)]), *(("c",) if rgb else ())]
-    wanted = [n for n in ("d7", "d6", "d5", "t", "c", "z", "y", "x") if n in on_disk]
+    wanted = [n for n in ("d7", "d6", "d5", "d4", "t", "c", "z", "y", "x") if n in on_disk]
     return tuple(wanted), tuple(on_disk.index(n) for n in wanted)
 
 
@@ -75,8 +78,8 @@ def grid_of(image: Image, names: tuple[str, ...], shape: tuple[int, ...]) -> tup
     for name, size in zip(names, shape, strict=True):
         if name in sizes:
             axes.append(Axis.measured(name, size, sizes[name], space_unit))
-        elif name == "t":
-            kind = AxisKind.SPECTRAL if time_unit in ("hertz", "ppm", "radian") else AxisKind.TIME
+        elif name in ("t", "d4"):
+            kind = AxisKind.TIME if name == "t" else AxisKind.SPECTRAL
             known = Axis.measured(name, size, pixdim[4], time_unit).spacing is not None and math.isfinite(header["toffset"])
             start = float(header["toffset"]) if known else 0.0
             axes.append(Axis.measured(name, size, pixdim[4], time_unit, kind=kind, origin=start))

@@ -11,7 +11,6 @@ import numpy as np
 
 from emstore.errors import Capacity, Kind, SourceIncomplete, SourceUnreadable
 from emstore.geometry import Axis, AxisKind, Grid
-from emstore.geometry.units import dimension
 from emstore.header import Header, RawHeader, json_safe
 from emstore.source import Source, SourceItem
 from emstore.volume import LazyArray, Volume
@@ -184,8 +183,7 @@ def grid_of(names: tuple[str, ...], shape: tuple[int, ...], scale: Scale) -> Gri
             case "t":
                 axes.append(Axis.measured(name, size, step, unit, kind=AxisKind.TIME))
             case "z" | "y" | "x":
-                kind = AxisKind.RECIPROCAL if unit and dimension(unit) == "1/length" else AxisKind.SPACE
-                axes.append(Axis.measured(name, size, step, unit, kind=kind))
+                axes.append(Axis.measured(name, size, step, unit))
             case _:
                 axes.append(Axis(name, size, AxisKind.SPECTRAL if name == "energy" else AxisKind.OTHER))
     return Grid(tuple(axes))
