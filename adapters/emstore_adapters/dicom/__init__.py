@@ -13,7 +13,7 @@ class DicomAdapter:
 
     name: ClassVar[str] = "dicom"
     version: ClassVar[str] = "1"
-    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"DICOM": (".dcm", ".ima", ".dicom", "")}
+    formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"DICOM": (".dcm", ".ima", ".dicom")}
 
     def sniff(self, item: SourceItem) -> int:
         """Score an item: 100 with the ``DICM`` mark, at most 60 for a bare data set."""

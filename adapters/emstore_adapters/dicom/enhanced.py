@@ -20,7 +20,12 @@ _KEYS: Final = (
     ("FrameContentSequence", "FrameReferenceDateTime", "FrameReferenceDateTime"),
     ("SegmentIdentificationSequence", "ReferencedSegmentNumber", "SegmentNumber"),
 )
-_TYPES: Final = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence", "XAXRFFrameCharacteristicsSequence")
+_TYPES: Final = (
+    "MRImageFrameTypeSequence",
+    "CTImageFrameTypeSequence",
+    "PETFrameTypeSequence",
+    "XAXRFFrameCharacteristicsSequence",
+)
 
 
 def is_enhanced(dataset: "Dataset") -> bool:

@@ -4,6 +4,7 @@ Only item headers are read, eight bytes each, so that one frame of a large file 
 checked against the fragments that are really there before they are believed.
 """
 
+import itertools
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -109,7 +110,7 @@ def _by_offsets(spans: list[Span], starts: list[int], frames: int) -> list[tuple
     known = [index for index in found if index is not None]
     if len(known) < len(found) and found[len(known) :] != [None] * (len(found) - len(known)):
         return None
-    if not known or known[0] != 0 or any(b <= a for a, b in zip(known, known[1:], strict=False)):
+    if not known or known[0] != 0 or any(b <= a for a, b in itertools.pairwise(known)):
         return None
     ends = [*known[1:], len(spans)]
     return [tuple(spans[a:b]) for a, b in zip(known, ends, strict=True)]

@@ -72,7 +72,9 @@ class FrameReader:
             from pydicom.uid import UID
 
             label = UID(layout.syntax).name
-            raise unsupported(f"no decoder for its transfer syntax {label}", name, "convert it to an uncompressed or JPEG 2000 one")
+            raise unsupported(
+                f"no decoder for its transfer syntax {label}", name, "convert it to an uncompressed or JPEG 2000 one"
+            )
         with data.open() as file:
             found = map_frames(file, layout.element.value, size, layout.frames, dataset)
         return cls(data, layout, size, found)
@@ -149,7 +151,7 @@ class FrameReader:
 
     def _decode(self, raw: bytes, index: int) -> npt.NDArray[Any]:
         from pydicom.encaps import encapsulate
-        from pydicom.pixels import get_decoder
+        from pydicom.pixels.decoders.base import get_decoder
         from pydicom.uid import UID
 
         layout = self.layout

@@ -1,13 +1,14 @@
 """The header of a volume: the parsed tree, the few common terms, and the raw bytes."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from emstore.header import Header, RawHeader, json_safe, quantity
 from emstore_adapters.dicom import values
 from emstore_adapters.dicom.planes import DicomFile
 from emstore_adapters.dicom.quiet import quiet
-from emstore_adapters.dicom.reader import raw_header
+from emstore_adapters.dicom.reader import read_span
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -70,37 +71,31 @@ def build_header(dataset: "Dataset", files: Sequence[DicomFile], base: Mapping[s
     varying = sorted({keyword for file in files for keyword in file.varying})
     if len(files) > 1 and varying:
         tree["PerFile"] = {keyword: [file.varying.get(keyword, base.get(keyword)) for file in files] for keyword in varying}
-    names = _unique([file.item.path.name for file in files])
-    raw = tuple(RawHeader(name, _Raw(file)) for name, file in zip(names, files, strict=True))
-    return Header("DICOM", tree, terms_of(dataset), raw)
-
-
-class _Raw:
-    """Reads one file's raw header when called."""
-
-    def __init__(self, file: DicomFile) -> None:
-        self._file = file
-
-    def __call__(self) -> bytes:
-        reader = self._file.reader
-        return raw_header(reader.layout.element, reader.data, reader.end)
+    raw: list[RawHeader] = []
+    for name, file in zip(_unique([file.item.path.name for file in files]), files, strict=True):
+        reader = file.reader
+        raw.append(RawHeader(name, partial(read_span, reader.data, 0, reader.layout.element.start)))
+        if reader.end < reader.size:
+            raw.append(RawHeader(f"{name}.after", partial(read_span, reader.data, reader.end, reader.size)))
+    return Header("DICOM", tree, terms_of(dataset), tuple(raw))
 
 
 def tree_of(dataset: "Dataset", depth: int = 0) -> dict[str, Any]:
     """Return a data set as nested JSON-safe data by keyword; private elements by tag and creator, binary values by size."""
     tree: dict[str, Any] = {}
     with quiet():
-        for tag in sorted(dataset.keys()):
-            tree[_key(dataset, tag)] = element_value(dataset, tag, depth)
+        for tag, raw in sorted(dataset.items()):
+            left_on_disk = getattr(raw, "length", 0) if raw.value is None else 0
+            if left_on_disk:
+                tree[_key(dataset, tag)] = f"<{left_on_disk} bytes>"
+            else:
+                tree[_key(dataset, tag)] = element_value(dataset, tag, depth)
     return tree
 
 
 def element_value(dataset: "Dataset", tag: Any, depth: int = 0) -> Any:
     """Return one element's value as JSON-safe data; a note in angle brackets where it is binary, huge or malformed."""
     try:
-        raw = dataset.get_item(tag)
-        if getattr(raw, "is_raw", False) and raw.value is None and raw.length:
-            return f"<{raw.length} bytes>"
         element = dataset[tag]
         if element.VR == "SQ":
             if depth >= _DEEPEST:
@@ -168,13 +163,9 @@ def terms_of(dataset: "Dataset") -> dict[str, Any]:
 def raw_values(dataset: "Dataset") -> dict[Any, Any]:
     """Return every short top-level element's undecoded value by tag, cheap to compare between files of a series."""
     found = {}
-    for tag in dataset.keys():
-        if tag.element == 0:
-            continue
-        raw = dataset.get_item(tag)
-        value = raw.value
-        if getattr(raw, "is_raw", False) and isinstance(value, bytes) and len(value) <= 256:
-            found[tag] = value
+    for tag, raw in dataset.items():
+        if tag.element and getattr(raw, "is_raw", False) and isinstance(raw.value, bytes) and len(raw.value) <= 256:
+            found[tag] = raw.value
     return found
 
 

@@ -87,7 +87,9 @@ def pixel_layout(parsed: ParsedFile) -> PixelLayout:
         raise SourceUnreadable("holds no pixel data", where=name)
     bits = _FLOAT_BITS.get(element.keyword) or _whole(dataset, "BitsAllocated", name)
     if bits not in (1, 8, 16, 32, 64):
-        raise unsupported(f"uses {bits} bits per sample; 1, 8, 16, 32 and 64 can be read", name, "convert it with its own software")
+        raise unsupported(
+            f"uses {bits} bits per sample; 1, 8, 16, 32 and 64 can be read", name, "convert it with its own software"
+        )
     samples = _whole(dataset, "SamplesPerPixel", name, 1)
     if samples not in (1, 3, 4):
         raise unsupported(f"has {samples} samples per pixel; 1, 3 and 4 can be read", name, "convert it with its own software")

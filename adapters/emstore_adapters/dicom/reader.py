@@ -10,14 +10,16 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
-from emstore.errors import Capacity, Kind, SourceUnreadable
+from emstore.errors import Capacity, EmstoreError, Kind, SourceUnreadable
 from emstore.source import SourceItem
 from emstore_adapters.dicom.quiet import quiet
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+Result = TypeVar("Result")
 
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 IMPLICIT: Final = "1.2.840.10008.1.2"
@@ -30,6 +32,8 @@ MAX_INFLATED: Final = 512 << 20
 LARGE_ELEMENT: Final = 16 << 20
 """Header elements above this stay on disk, bytes."""
 
+_META: Final = 4096
+"""Where a deflated file's meta group must end to be recognised, bytes."""
 _PIXEL_TAGS: Final = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 
 
@@ -102,7 +106,8 @@ def parse(item: SourceItem) -> ParsedFile:
     Capacity
         A deflated data set that inflates beyond `MAX_INFLATED`.
     """
-    deflated_at = _deflated_offset(item.head)
+    with FileBytes(item.path, item.name).open() as file:
+        deflated_at = _deflated_offset(file.read(_META))
     found: list[tuple[str, int, str]] = []
 
     def at_pixels(tag: Any, vr: str | None, length: int) -> bool:
@@ -112,9 +117,9 @@ def parse(item: SourceItem) -> ParsedFile:
         return False
 
     with quiet(), FileBytes(item.path, item.name, deflated_at).open() as file:
-        dataset, syntax = _guarded(lambda: _read(file, deflated_at is not None, at_pixels), item.name)
+        dataset, syntax = guarded(lambda: _read(file, deflated_at is not None, at_pixels), item.name)
         start = file.tell()
-        header = _guarded(lambda: _element_header(file, start), item.name) if found else 0
+        header = guarded(lambda: _element_header(file, start), item.name) if found else 0
         size = file.seek(0, io.SEEK_END)
     stated = syntax is not None
     if syntax is None:
@@ -127,20 +132,11 @@ def parse(item: SourceItem) -> ParsedFile:
     return ParsedFile(item, dataset, syntax, stated, pixels, deflated_at, size)
 
 
-def raw_header(parsed_at: PixelElement | None, data: FileBytes, end_of_pixels: int | None) -> bytes:
-    """Return the file's bytes without the pixel data element: all before it, then all after it.
-
-    For a deflated data set the bytes are the preamble and meta group as they are, then the data set as it inflates, since
-    the pixel data cannot be cut out of the compressed stream.
-    """
+def read_span(data: FileBytes, start: int, stop: int) -> bytes:
+    """Return the bytes from `start` up to `stop`."""
     with data.open() as file:
-        if parsed_at is None:
-            return file.read()
-        before = file.read(parsed_at.start)
-        if end_of_pixels is None:
-            return before
-        file.seek(end_of_pixels)
-        return before + file.read()
+        file.seek(start)
+        return file.read(stop - start)
 
 
 def inflate(data: bytes, start: int, name: str) -> bytes:
@@ -159,7 +155,9 @@ def inflate(data: bytes, start: int, name: str) -> bytes:
     except zlib.error as error:
         raise SourceUnreadable("the deflated data set is damaged", where=name, fix="fetch the file again") from error
     if engine.unconsumed_tail:
-        raise Capacity(f"the deflated data set inflates beyond {MAX_INFLATED >> 20} MiB", where=name, fix="store it uncompressed first")
+        raise Capacity(
+            f"the deflated data set inflates beyond {MAX_INFLATED >> 20} MiB", where=name, fix="store it uncompressed first"
+        )
     return data[:start] + body
 
 
@@ -177,9 +175,18 @@ def _read(file: BinaryIO, deflated: bool, stop: Callable[[Any, str | None, int],
     return dataset, None if not syntax else str(syntax)
 
 
-def _guarded(call: Callable[[], Any], name: str) -> Any:
+def guarded(call: Callable[[], Result], name: str) -> Result:
+    """Run a call into the parser, which raises whatever a damaged header happens to break.
+
+    Raises
+    ------
+    SourceUnreadable
+        In place of any other exception; its message repeats no header values.
+    """
     try:
         return call()
+    except EmstoreError:
+        raise
     except Exception as error:
         raise SourceUnreadable(
             f"its DICOM header cannot be parsed ({type(error).__name__})", where=name, fix="fetch the file again from its origin"
@@ -213,12 +220,12 @@ def looks_like_dicom(head: bytes) -> int:
         return 100
     if len(head) < 16:
         return 0
-    group, element, vr, length = struct.unpack("<HH2sH", head[:8])
-    if vr in (b"UI", b"UL", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM") and length < 256:
-        if group in (0x0002, 0x0008) and element <= 0x0100:
-            return 60
-        if group in (0x0200, 0x0800) and element in (0x0000, 0x0100, 0x0500, 0x0800, 0x1600, 0x1800):
-            return 50  # big-endian, read here as little-endian
+    for order, score in (("<", 60), (">", 50)):
+        group, element, vr, length = struct.unpack(f"{order}HH2sH", head[:8])
+        known = vr in (b"UI", b"UL", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM")
+        if known and length < 256 and group in (0x0002, 0x0008) and element <= 0x0100:
+            return score
+    group, element = struct.unpack("<HH", head[:4])
     (long_length,) = struct.unpack("<I", head[4:8])
     if group == 0x0008 and element in (0x0000, 0x0001, 0x0005, 0x0008, 0x0012, 0x0016, 0x0018) and long_length <= 128:
         return 50

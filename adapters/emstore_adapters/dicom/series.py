@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from emstore_adapters.dicom.layout import pixel_layout
 from emstore_adapters.dicom.mosaic import is_mosaic, mosaic_planes
 from emstore_adapters.dicom.planes import DicomFile, Plane, classic_planes
 from emstore_adapters.dicom.quiet import quiet
-from emstore_adapters.dicom.reader import FileBytes, ParsedFile, parse
+from emstore_adapters.dicom.reader import FileBytes, ParsedFile, guarded, parse
 from emstore_adapters.dicom.stacks import Stack, find_stacks
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def read_series(source: Source) -> list[Series]:
             parsed = parse(item)
             # Taken before any value is looked at: looking decodes it in place.
             mine = raw_values(parsed.dataset)
-            file = _read(parsed, source)
+            file = guarded(partial(_read, parsed, source), item.name)
         except EmstoreError as error:
             source.skip(item.name, error.what, error)
             continue
@@ -136,9 +137,11 @@ def _not_an_image(parsed: ParsedFile) -> str | None:
     if parsed.pixels is None:
         if "Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset:
             raise SourceIncomplete(
-                "ends before its pixel data; 0 frames are good", where=parsed.item.name, fix="fetch the file again from its origin"
+                "ends before its pixel data; 0 frames are good",
+                where=parsed.item.name,
+                fix="fetch the file again from its origin",
             )
-        if not len(dataset) or "SOPClassUID" not in dataset and "SOPInstanceUID" not in dataset and not parsed.stated:
+        if not len(dataset) or ("SOPClassUID" not in dataset and "SOPInstanceUID" not in dataset and not parsed.stated):
             raise SourceUnreadable("is damaged or not DICOM: no image and no identifiable object in it", where=parsed.item.name)
         return f"{known or 'a DICOM object'} without pixel data"
     if sop == _TILED:
@@ -165,6 +168,8 @@ def _image(parsed: ParsedFile, source: Source) -> DicomFile:
         source.skip(item.name, reason, error)
         reader = replace(reader, layout=replace(layout, frames=good))
         notes.append(f"The file promises {layout.frames} frames and holds {good}; the rest is left out.")
+    elif reader.map is not None and not reader.map.whole:
+        notes.append("The pixel data lack their closing mark, but every frame is there.")
     if not parsed.stated:
         notes.append("The file does not name its transfer syntax; the one its bytes show was used.")
     modality = values.text(dataset, "Modality")

@@ -61,8 +61,6 @@ class PlaneArray:
                     values = held[2][top + rows.start : top + rows.stop, left + columns.start : left + columns.stop]
                 if colour:
                     values = np.moveaxis(values, -1, 0)[slice(*bounds["c"])]
-                place = tuple(
-                    {"t": i, "z": k}.get(name, slice(None)) for name in self.dims
-                )
+                place = tuple({"t": i, "z": k}.get(name, slice(None)) for name in self.dims)
                 out[place] = values
         return out

@@ -138,9 +138,7 @@ def _by_rank(planes: list[Plane], ids: list[int]) -> Stack:
     counts = {len(found) for found in at.values()}
     usable = [key for key in _LAST_RESORT if all(p.keys.get(key) is not None for p in planes)]
     ranked = [sorted(found, key=lambda p: tuple(p.keys[key] for key in usable)) for found in at.values()]
-    distinct = usable and all(
-        len({tuple(p.keys[key] for key in usable) for p in found}) == len(found) for found in at.values()
-    )
+    distinct = usable and all(len({tuple(p.keys[key] for key in usable) for p in found}) == len(found) for found in at.values())
     if len(counts) != 1 or not distinct:
         one, two = next(found for found in at.values() if len(found) == max(counts))[:2]
         raise SourceUnreadable(
@@ -201,7 +199,7 @@ def _off_line(positions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _position_ids(planes: list[Plane]) -> list[int]:
-    """Number the distinct positions of planes that are sorted by depth."""
+    """Return a number for each plane: the same for planes at one position. Takes planes that are sorted by depth."""
     tolerance = SAME_PLACE * min(planes[0].place.spacing)
     normal = normal_of(planes[0])
     positions = positions_of(planes)

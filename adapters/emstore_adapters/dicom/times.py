@@ -1,5 +1,6 @@
 """Time axes: of cine runs (PS3.3 C.7.6.5) and of series that repeat their positions."""
 
+import itertools
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +57,7 @@ def repeat_axis(stack: Stack, repetition_time: float | None) -> tuple[Axis | Non
             continue
         found = [_earliest(time, key) for time in stack.times]
         times = [value for value in found if value is not None]
-        if len(times) == count and all(b > a for a, b in zip(times, times[1:], strict=False)):
+        if len(times) == count and all(b > a for a, b in itertools.pairwise(times)):
             return _axis(count, np.asarray(times) - times[0]), (f"Times of the repeats are from {key}, counted from the first.",)
     return Axis("t", count, AxisKind.TIME), ("The headers do not say when the repeats were taken.",)
 
@@ -87,7 +88,7 @@ def _milliseconds(value: Any, key: str) -> float | None:
     whole, _, part = digits.partition(".")
     form = "%H%M%S" if key == "AcquisitionTime" else "%Y%m%d%H%M%S"
     try:
-        at = datetime.strptime(whole, form)  # noqa: DTZ007  only differences are used
+        at = datetime.strptime(whole, form)
     except ValueError:
         return None
     return (at - datetime(1900, 1, 1)) / timedelta(milliseconds=1) + (float(f"0.{part}") * 1000 if part.isdigit() else 0.0)

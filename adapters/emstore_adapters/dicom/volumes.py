@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from emstore.geometry import Axis, Grid
@@ -12,15 +13,17 @@ from emstore_adapters.dicom.geometry import MILLIMETER, colour_axis, stack_grid
 from emstore_adapters.dicom.header import build_header
 from emstore_adapters.dicom.planes import DicomFile, Plane, Rescale, rescale_of
 from emstore_adapters.dicom.quiet import quiet
-from emstore_adapters.dicom.reader import parse
+from emstore_adapters.dicom.reader import guarded, parse
 from emstore_adapters.dicom.series import Found
 from emstore_adapters.dicom.spacing import pixel_spacing
 from emstore_adapters.dicom.stackarray import PlaneArray, PlaneSource
+from emstore_adapters.dicom.stacks import Stack
 from emstore_adapters.dicom.times import cine_axis, repeat_axis
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_SCANNERS: Final = frozenset({"ct", "mr", "pt"})
 _LABEL_ORDER: Final = ("echo", "stack", "view", "size")
 
 
@@ -31,10 +34,14 @@ def build_volumes(found: Sequence[Found]) -> list[Volume]:
     taken: set[str] = set()
     for one in ordered:
         name = _unique_name(one, taken)
-        with quiet():
-            dataset = parse(one.files[0].item).dataset
-            volumes.append(_cine(name, one, dataset) if one.stack is None else _stack(name, one, dataset))
+        volumes.append(guarded(partial(_volume_of, name, one), one.files[0].item.name))
     return volumes
+
+
+def _volume_of(name: str, found: Found) -> Volume:
+    with quiet():
+        dataset = parse(found.files[0].item).dataset
+        return _cine(name, found, dataset) if found.stack is None else _stack(name, found, dataset, found.stack)
 
 
 def _order(found: Found) -> tuple[Any, ...]:
@@ -66,9 +73,7 @@ def _unique_name(found: Found, taken: set[str]) -> str:
     return name
 
 
-def _stack(name: str, found: Found, dataset: "Dataset") -> Volume:
-    stack = found.stack
-    assert stack is not None
+def _stack(name: str, found: Found, dataset: "Dataset", stack: Stack) -> Volume:
     planes = [plane for time in stack.times for plane in time]
     first = planes[0]
     layout = first.file.reader.layout
@@ -82,9 +87,7 @@ def _stack(name: str, found: Found, dataset: "Dataset") -> Volume:
     scale, scale_attributes, scale_notes = _scale([plane.rescale for plane in planes])
     attributes = _attributes(dataset, first.file) | scale_attributes | _frame_order(planes)
     if stack.repeat_key:
-        attributes["repeats"] = {
-            key: json_safe([time[0].keys.get(key) for time in stack.times]) for key in stack.repeat_key
-        }
+        attributes["repeats"] = {key: json_safe([time[0].keys.get(key) for time in stack.times]) for key in stack.repeat_key}
     all_notes = (*notes, *stack.notes, *time_notes, *found.notes, *scale_notes)
     return _volume(name, found, dataset, data, grid, scale, attributes, all_notes)
 
@@ -95,12 +98,10 @@ def _cine(name: str, found: Found, dataset: "Dataset") -> Volume:
     layout = file.reader.layout
     spacing = pixel_spacing(dataset, file.modality)
     notes = list(spacing.notes)
-    axes: list[Axis] = []
-    if layout.frames > 1:
-        time, time_notes = cine_axis(dataset, layout.frames)
-        axes.append(time)
-        notes += time_notes
-    axes += colour_axis(layout.samples)
+    time, time_notes = _frame_axis(dataset, file)
+    slices = time is not None and time.name == "z"
+    axes = [*([] if time is None or slices else [time]), *colour_axis(layout.samples), *([time] if time and slices else [])]
+    notes += time_notes
     for axis, size, step in (("y", layout.rows, spacing.rows), ("x", layout.columns, spacing.columns)):
         axes.append(Axis.measured(axis, size, step, None if step is None else MILLIMETER))
     grid = Grid(tuple(axes))
@@ -109,6 +110,22 @@ def _cine(name: str, found: Found, dataset: "Dataset") -> Volume:
     scale, scale_attributes, scale_notes = _scale([rescale_of(dataset, file.modality)])
     attributes = _attributes(dataset, file) | spacing.attributes | scale_attributes
     return _volume(name, found, dataset, data, grid, scale, attributes, (*notes, *found.notes, *scale_notes))
+
+
+def _frame_axis(dataset: "Dataset", file: DicomFile) -> tuple[Axis | None, tuple[str, ...]]:
+    """Return what the frames of a file run over: time, or slices where a scanner only states their distance."""
+    frames = file.reader.layout.frames
+    if frames == 1:
+        return None, ()
+    time, notes = cine_axis(dataset, frames)
+    step = values.number(dataset, "SpacingBetweenSlices")
+    if not time.known and step and step > 0 and file.modality in _SCANNERS:
+        note = (
+            "The header does not place the frames; they are taken as slices in file order, SpacingBetweenSlices apart. "
+            "Their orientation is not known."
+        )
+        return Axis("z", frames, spacing=step, unit=MILLIMETER), (note,)
+    return time, notes
 
 
 def _volume(
