@@ -4,10 +4,12 @@ A folder that is itself one thing (a Zarr group) is one item. The rule about dat
 once: `Source.skip` fails the whole read unless the user allowed a partial one, and then keeps the reason for the Record.
 """
 
+import lzma
 import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +26,9 @@ MAX_ITEMS: Final = 1_000_000
 MAX_UNZIPPED: Final = 64 << 30
 MAX_INFLATE: Final = 200
 """A zip member may be this many times larger than its compressed size: beyond it is a bomb."""
+
+_UNZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What `zipfile` raises on archives that are damaged, encrypted, or packed in a way it does not know."""
 
 _JUNK: Final = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _FOLDER_MARKS: Final = (".zgroup", ".zarray", "zarr.json")
@@ -173,10 +178,11 @@ class Source:
                 self._temporary.append(folder)
                 with archive.open(member) as packed, (folder / name).open("wb") as out:
                     _copy_bounded(packed.read, out.write, member.file_size)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        except EmstoreError:
             self.close()
-            if isinstance(error, EmstoreError):
-                raise
+            raise
+        except (OSError, *_UNZIP_ERRORS) as error:
+            self.close()
             raise SourceUnreadable(f"the zip cannot be opened: {error}", where=item.name) from error
         return SourceItem(folder / name, f"{item.name}/{name}", packed_in=item.path)
 
