@@ -9,10 +9,14 @@ import conformance_files as made
 from emstore.testing import AdapterConformance, Sample
 from emstore_adapters.dicom import DicomAdapter
 from emstore_adapters.em import EmAdapter
+from emstore_adapters.frames import FramesAdapter
 from emstore_adapters.hdf5 import Hdf5Adapter
 from emstore_adapters.mrc import MrcAdapter
 from emstore_adapters.nifti import NiftiAdapter
 from emstore_adapters.nion import NionAdapter
+from emstore_adapters.tiff import TiffAdapter
+from emstore_adapters.video import VideoAdapter
+from emstore_adapters.zarr import ZarrAdapter
 
 
 class TestNifti(AdapterConformance):
@@ -46,6 +50,29 @@ class TestEm(AdapterConformance):
 class TestDicom(AdapterConformance):
     adapter = DicomAdapter
     files = made.dicom
+
+
+class TestTiff(AdapterConformance):
+    adapter = TiffAdapter
+    raw_verbatim = False  # directories lie all over the file
+    files = made.tiff
+
+
+class TestFrames(AdapterConformance):
+    adapter = FramesAdapter
+    files = made.frames
+    raw_verbatim = False  # one header of many files
+
+
+class TestVideo(AdapterConformance):
+    adapter = VideoAdapter
+    files = made.video
+    raw_verbatim = False
+
+
+class TestZarr(AdapterConformance):
+    adapter = ZarrAdapter
+    files = made.zarr
 
 
 class OnRealFiles(AdapterConformance):
@@ -89,36 +116,6 @@ class TestRealMrc(OnRealFiles):
     names = ("stem/mrc_de/HAADFscan.mrc", "stem/mrc_de/Custom_movie.mrc", "stem/mrc_de/20241021_00405_movie.mrc")
 
 
-class TestRealHdf5(OnRealFiles):
-    adapter = Hdf5Adapter
-    raw_verbatim = False
-    names = ("fibsem/train-image.h5", "stem/nionswift_dmio/ref_T_0_1.dm5", "stem/py4DSTEM_size2x3x4x5.h5")
-
-
-class TestRealEm(OnRealFiles):
-    adapter = EmAdapter
-    raw_verbatim = False
-    names = (
-        "stem/example_Se_implanted_MoS2.dm3",
-        "stem/test_STEM_image.dm3",
-        "stem/test-14.dm4",
-        "stem/EELS_SI.dm4",
-        "stem/multi_signal.dm3",
-        "stem/tia/64x64x5_TEM_preview.emi",
-        "stem/tia/16x16x5_STEM_BF_DF_preview_1.ser",
-        "stem/fei_example_tem_stack.emd",
-        "stem/EDS-STO.emd",
-        "stem/example_signal.emd",
-        "stem/Si100_4D.emd",
-        "stem/test1.blo",
-        "stem/tvips/test_tvips_2233_000.tvips",
-        "stem/example2_v3.1.hspy",
-        "stem/stem_abf_data_imagestack.hspy",
-        "stem/signal1d_10x10-ZipStore.zspy",
-        "stem/signal1d_10x10-NestedDirectoryStore.zspy",
-    )
-
-
 class TestRealDicom(OnRealFiles):
     adapter = DicomAdapter
     names = (
@@ -132,6 +129,25 @@ class TestRealDicom(OnRealFiles):
         "xa_cine/wg04_xa/XA1_J2KR",
         "xa_cine/us_cine/US-PAL-8-10x-echo.dcm",
     )
+
+
+class TestRealTiff(OnRealFiles):
+    adapter = TiffAdapter
+    raw_verbatim = False  # directories lie all over the file
+    names = (
+        "fibsem/rife3dtom_input",
+        "fibsem/TVIPS_bin4.zip",
+        "fibsem/test_image.tif",
+        "fibsem/test_loading_image_saved_with_DM_stack.tif",
+        "fibsem/test_loading_image_saved_with_imageJ_stack.tif",
+        "fibsem/test_rgba16.zip",
+    )
+
+
+class TestRealVideo(OnRealFiles):
+    adapter = VideoAdapter
+    raw_verbatim = False
+    names = ("video/bikes.mp4",)
 
 
 def test_every_built_in_adapter_is_tested() -> None:
