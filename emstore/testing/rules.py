@@ -97,7 +97,9 @@ def geometry(volume: Volume) -> Iterator[str]:
 def _axis(axis: Axis) -> Iterator[str]:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", axis.name):
         yield f"axis name {axis.name!r} is not a plain lower-case name"
-    if axis.name in _KINDS and axis.kind is not _KINDS[axis.name]:
+    # Diffraction patterns and transforms are images too: z, y, x that run over reciprocal space.
+    reciprocal = axis.name in "zyx" and axis.kind is AxisKind.RECIPROCAL
+    if axis.name in _KINDS and axis.kind is not _KINDS[axis.name] and not reciprocal:
         yield f"axis {axis.name} is of kind {axis.kind}, not {_KINDS[axis.name]}"
     if axis.spacing is not None and not (math.isfinite(axis.spacing) and axis.spacing > 0):
         yield f"axis {axis.name} has spacing {axis.spacing}; unknown spacing is None"
