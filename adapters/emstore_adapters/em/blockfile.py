@@ -49,7 +49,7 @@ _DAY_ZERO: Final = datetime(1899, 12, 30)
 def read(item: SourceItem, source: Source) -> Sequence[Signal]:
     """Return the patterns of a scan, shape (scan y, scan x, ky, kx), uint8."""
     if len(item.head) < _HEADER.itemsize:
-        raise SourceIncomplete("ends inside its header", where=item.name)
+        raise SourceIncomplete("ends inside its header, so none of it is good", where=item.name)
     record = np.frombuffer(item.head, _HEADER, count=1)[0]
     if record["MAGIC"] != _MAGIC:
         raise SourceUnreadable(f"is a blockfile of unknown version {int(record['MAGIC']):#06x}", where=item.name)

@@ -50,9 +50,8 @@ _SURE: Final = 97
 def sniff(item: SourceItem) -> tuple[Format, int] | None:
     """Return the format of an item and how sure that is, or ``None``; never raises on any bytes.
 
-    HDF5 files are opened to look at their root group: its names may lie anywhere in a file. That reads a few
-    kilobytes of metadata and no values but Velox's one-line version; where the library cannot open the file (it is
-    cut short), the first 64 KiB decide.
+    The names of an HDF5 file's root group usually lie in its first 64 KiB. Only where they do not is the file opened,
+    which reads a few kilobytes of metadata and no values but Velox's one-line version.
     """
     try:
         found = _zspy_folder(item.path) if item.is_folder else _by_bytes(item)
@@ -107,18 +106,22 @@ def _tvips(item: SourceItem) -> Format | None:
 
 
 def _hdf5(item: SourceItem) -> Format | None:
+    head = item.head
+    if b"Experiments\0" in head and b"HyperSpy" in head:
+        return Format.HSPY
+    if b"authoring_program" in head:
+        return None  # EMD 1.0 as py4DSTEM writes it: the hdf5 adapter's
+    if b"version_major" in head and b"emd_group_type" in head:
+        return Format.BERKELEY
+    if all(word in head for word in (b"Data\0", b"Version\0", b"Features\0", b"Presentation\0")):
+        return Format.VELOX
     import h5py
 
     try:
         with h5py.File(item.path, "r") as file:
             return _hdf5_root(file)
     except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError, RecursionError):
-        head = item.head
-        if b"Experiments" in head and b"HyperSpy" in head:
-            return Format.HSPY
-        if b"version_major" in head and b"emd_group_type" in head and b"authoring_program" not in head:
-            return Format.BERKELEY
-        return Format.VELOX if all(word in head for word in (b"Version", b"Data", b"Features", b"Presentation")) else None
+        return None
 
 
 def _hdf5_root(file: Any) -> Format | None:

@@ -84,7 +84,9 @@ def guarded(where: str) -> Iterator[list[str]]:
         text = " ".join(str(error).split())[:300]
         if isinstance(error, EOFError | struct.error) or "truncated file" in text:
             raise SourceIncomplete(
-                f"ends before its header does ({text})", where=where, fix="copy it again from the instrument"
+                f"ends before its header does, so none of it is good ({text})",
+                where=where,
+                fix="copy it again from the instrument",
             ) from error
         raise SourceUnreadable(
             f"cannot be read: {type(error).__name__}: {text}", where=where, fix="the file is damaged or of an unknown version"

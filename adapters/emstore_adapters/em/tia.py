@@ -312,7 +312,9 @@ def _object_infos(item: SourceItem) -> list[bytes]:
                 end = text.find(b"</ObjectInfo>", start)
                 if end < 0:
                     raise SourceIncomplete(
-                        "ends inside its description", where=item.name, fix="copy it again from the instrument"
+                        "ends inside its description, so none of it is good",
+                        where=item.name,
+                        fix="copy it again from the instrument",
                     )
                 end += len(b"</ObjectInfo>")
                 blocks.append(text[start:end])

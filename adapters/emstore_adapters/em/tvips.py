@@ -101,9 +101,8 @@ def read(item: SourceItem, source: Source) -> Sequence[Signal]:
     first = headers[0]
     diffraction = int(first["mode"]) == _DIFFRACTION
     unit = "1/nm" if diffraction else "nm"
-    times = headers["timestamp"].astype(np.float64) + headers["ms"] / 1000
     axes = (
-        _time_axis(times),
+        _time_axis(headers),
         RawAxis("dy", size[0], float(head["pixelsize"]), float(head["offsety"]), unit, False),
         RawAxis("dx", size[1], float(head["pixelsize"]), float(head["offsetx"]), unit, False),
     )
@@ -161,13 +160,16 @@ def _frame_headers(parts: Sequence[_Part], stride: int, where: str) -> npt.NDArr
     return rows
 
 
-def _time_axis(times: npt.NDArray[np.float64]) -> RawAxis:
+def _time_axis(headers: npt.NDArray[Any]) -> RawAxis:
     """Return the frame times: a spacing where they are even to a millisecond, else every time; unknown if they stand still."""
-    steps = np.diff(times)
+    milliseconds = headers["timestamp"].astype(np.int64) * 1000 + headers["ms"]
+    times = milliseconds / 1000
+    steps = np.diff(milliseconds)
     if steps.size == 0 or not (steps > 0).all():
-        return RawAxis("time", times.size, None, unit="s", navigate=True)
-    if np.ptp(steps) <= 1e-3:
-        return RawAxis("time", times.size, float(steps.mean()), float(times[0]), "s", True)
+        return RawAxis("time", times.size, unit="s", navigate=True)
+    if np.ptp(steps) <= 1:
+        # Differences of whole milliseconds: seconds since 1970 as floats would cost seven digits.
+        return RawAxis("time", times.size, float(steps.mean()) / 1000, float(times[0]), "s", True)
     return RawAxis("time", times.size, unit="s", navigate=True, positions=tuple(times.tolist()))
 
 
