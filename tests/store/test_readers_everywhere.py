@@ -51,7 +51,7 @@ def kinds() -> list[Volume]:
         volume("steady-cine", ramp((5, 64, 80), "int16"), Axis("t", 5, T, unit=S, spacing=0.04), my, mx),
         volume("rgb", ramp((3, 70, 90), "uint8"), Axis("c", 3, C, labels=("red", "green", "blue")), y, x),
         volume("rgb-cine", ramp((4, 3, 70, 90), "uint8"), Axis("t", 4, T, spacing=0.04, unit=S), Axis("c", 3, C), y, x),
-        volume("labels", ramp((20, 70, 90), "uint32"), Axis("z", 20, spacing=4.0, unit=NM), y, x, kind=VolumeKind.LABELS),
+        volume("cells", ramp((20, 70, 90), "uint32"), Axis("z", 20, spacing=4.0, unit=NM), y, x, kind=VolumeKind.LABELS),
         volume("irregular", ramp((6, 64, 80), "int16"), Axis("z", 6, unit=MM, positions=levels), my, mx, modality="ct",
                affine=Affine.of([*flat, last], Space.LPS, MM)),
         volume("oblique", ramp((12, 64, 80), "float32"), Axis("z", 12, spacing=2.0, unit=MM), my, mx,
