@@ -1,4 +1,4 @@
-"""What the user pointed at: files, folders and one-member zips, as a flat list of items in natural order.
+"""What the user pointed at: files, folders and zips, as a flat list of items in natural order.
 
 A folder that is itself one thing (a Zarr group) is one item. The rule about data that cannot be used also lives here,
 once: `Source.skip` fails the whole read unless the user allowed a partial one, and then keeps the reason for the Record.
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Final
 
@@ -99,7 +99,7 @@ class Source:
 
     @classmethod
     def of(cls, paths: Sequence[str | Path], *, allow_partial: bool = False) -> "Source":
-        """List files, walk folders (links are not followed), and open one-member zips, in natural order.
+        """List files, walk folders (links are not followed), and unpack zips that are not one thing, in natural order.
 
         Raises
         ------
@@ -121,7 +121,7 @@ class Source:
                 raise Capacity(f"more than {MAX_ITEMS} files", where=str(path), fix="ingest it in parts")
         if not items:
             raise InvalidInput("no source was given")
-        source.items = tuple(source._unzip(item) for item in items)
+        source.items = tuple(unpacked for item in items for unpacked in source._unzip(item))
         return source
 
     def subset(self, items: Iterable[SourceItem]) -> "Source":
@@ -161,30 +161,30 @@ class Source:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _unzip(self, item: SourceItem) -> SourceItem:
-        """Replace a zip that holds exactly one file by that file; leave anything else alone."""
+    def _unzip(self, item: SourceItem) -> list[SourceItem]:
+        """Replace a zip by the files in it; leave a zipped Zarr group, which is one thing, alone."""
         if item.is_folder or not item.head.startswith(b"PK\x03\x04"):
-            return item
+            return [item]
         try:
             with zipfile.ZipFile(item.path) as archive:
                 members = [m for m in archive.infolist() if not m.is_dir() and not _is_junk(Path(m.filename))]
-                if len(members) != 1:
-                    return item
-                member = members[0]
-                name = Path(member.filename.replace("\\", "/")).name
-                if member.file_size > min(MAX_UNZIPPED, max(1 << 20, member.compress_size * MAX_INFLATE)):
-                    raise Capacity(f"inflates to {member.file_size} bytes", where=item.name, fix="unpack it yourself first")
+                if not members or any(Path(m.filename).name in _FOLDER_MARKS for m in members):
+                    return [item]
+                if len(members) > MAX_ITEMS:
+                    raise Capacity(f"holds more than {MAX_ITEMS} files", where=item.name, fix="ingest it in parts")
+                packed, inflated = (sum(sizes) for sizes in zip(*((m.compress_size, m.file_size) for m in members), strict=True))
+                if inflated > min(MAX_UNZIPPED, max(1 << 20, packed * MAX_INFLATE)):
+                    raise Capacity(f"inflates to {inflated} bytes", where=item.name, fix="unpack it yourself first")
                 folder = Path(tempfile.mkdtemp(prefix="emstore-unzip-"))
                 self._temporary.append(folder)
-                with archive.open(member) as packed, (folder / name).open("wb") as out:
-                    _copy_bounded(packed.read, out.write, member.file_size)
+                members.sort(key=lambda m: natural_key(m.filename))
+                return [_unpack(archive, member, folder, item) for member in members]
         except EmstoreError:
             self.close()
             raise
         except (OSError, *_UNZIP_ERRORS) as error:
             self.close()
             raise SourceUnreadable(f"the zip cannot be opened: {error}", where=item.name) from error
-        return SourceItem(folder / name, f"{item.name}/{name}", packed_in=item.path)
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -217,6 +217,18 @@ def _walk(folder: Path) -> Iterable[SourceItem]:
 
 def _is_junk(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in _JUNK or "__MACOSX" in path.parts
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, item: SourceItem) -> SourceItem:
+    """Unpack one member below `folder`, beside its companions."""
+    inside = PurePosixPath(member.filename.replace("\\", "/"))
+    if inside.is_absolute() or ".." in inside.parts:
+        raise SourceUnreadable(f"the zip holds the path {member.filename!r}, which leads out of it", where=item.name)
+    path = folder / inside
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(member) as packed, path.open("xb") as out:
+        _copy_bounded(packed.read, out.write, member.file_size)
+    return SourceItem(path, f"{item.name}/{inside}", packed_in=item.path)
 
 
 def _copy_bounded(read: Callable[[int], bytes], write: Callable[[bytes], int], limit: int) -> None:
