@@ -121,8 +121,8 @@ def axis_name(word: str | None) -> str | None:
     low = re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")
     if low in _WORDS:
         return _WORDS[low]
-    single = [part for part in low.split("_") if part in ("x", "y", "z")]
-    return single[0] if len(single) == 1 else low or None
+    single = {"t" if part == "time" else part for part in low.split("_") if part in ("x", "y", "z", "time")}
+    return single.pop() if len(single) == 1 else low or None
 
 
 def default_names(ndim: int) -> tuple[str, ...]:

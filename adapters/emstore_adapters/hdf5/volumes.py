@@ -129,18 +129,16 @@ def _signals(file: "h5py.File", inventory: Inventory) -> tuple[list[Signal], dic
         if path in plottable:
             kept.append(signal)
         elif path in addresses:
-            unused[path] = "coordinates of an axis"
+            continue  # the axes keep it
         elif pyramid:
             unused[path] = f"level {pyramid[1]} of a BigDataViewer pyramid; level 0 is read"
         elif images and signal.dataset.ndim == 1 and signal.dataset.size <= SHORT:
             unused[path] = f"a list of {signal.dataset.size} numbers beside images; the header keeps it"
         else:
             kept.append(signal)
-    for path, dataset in inventory.numeric.items():
-        if path not in found and dataset.is_scale:
-            unused[path] = "coordinates of an axis"
-    rank = {signal.path: i for i, signal in enumerate(kept) if inventory.canonical(signal.dataset) in plottable}
-    kept.sort(key=lambda s: (rank.get(s.path, len(kept)), *_likeness(s.dataset)))
+    # Plottable signals came first, in the order the file means; the sort is stable.
+    chosen = {inventory.canonical(file[path]) for path in plottable}
+    kept.sort(key=lambda s: (0,) if inventory.canonical(s.dataset) in chosen else (1, *_likeness(s.dataset)))
     return kept, unused
 
 

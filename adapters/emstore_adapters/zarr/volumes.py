@@ -1,9 +1,10 @@
 """From the nodes of a Zarr folder to Volumes."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from emstore.errors import EmstoreError, Kind, SourceUnreadable
 from emstore.geometry import Grid
@@ -13,6 +14,9 @@ from emstore.volume import Volume, VolumeKind
 from emstore_adapters.zarr import ome, plain
 from emstore_adapters.zarr.array import ZarrArray, translated
 from emstore_adapters.zarr.nodes import Node, arrays_below, read_node
+
+_COARSER: Final = re.compile(r"^s[1-9]\d*/")
+"""Where emstore keeps the coarser levels of a version that OME-Zarr cannot hold."""
 
 
 def read_volumes(item: SourceItem, source: Source) -> list[Volume]:
@@ -67,7 +71,9 @@ def _plain_volumes(root: Node, source: Source) -> list[Volume]:
         here = f"{root.where}/{node.path}".rstrip("/")
         shape = node.metadata.get("shape")
         if plain.is_coordinate(node, arrays):
-            source.ignore(here, "coordinates of an axis")
+            continue  # the axes keep it
+        if "emstore" in root.attributes and _COARSER.match(node.path):
+            source.ignore(here, "a coarser level")
             continue
         if isinstance(shape, list) and (not shape or 0 in shape):
             source.ignore(here, f"a single value or empty, shape {shape}")
@@ -75,6 +81,7 @@ def _plain_volumes(root: Node, source: Source) -> list[Volume]:
         try:
             data = ZarrArray.of(node)
             axes, used = plain.plain_axes(node, data.shape, arrays)
+            grid, notes = _own_grid(root, Grid(axes)) if node.path == "s0/image" else (Grid(axes), ())
         except EmstoreError as error:
             if "are not numbers" in error.what:
                 source.ignore(here, error.what)
@@ -85,13 +92,13 @@ def _plain_volumes(root: Node, source: Source) -> list[Volume]:
             Volume(
                 name=node.path or Path(root.where).stem or "array",
                 data=data,
-                grid=Grid(axes),
+                grid=grid,
                 header=_header(f"Zarr v{node.format}", root, *_parents(root, node), node, *used),
                 kind=VolumeKind.LABELS if _is_labels(node) else VolumeKind.IMAGE,
                 scale=plain.value_scale(node.attributes),
                 files=_files((root, *_parents(root, node), node, *used)),
                 attributes={"path": node.path},
-                notes=_missing(data),
+                notes=(*notes, *_missing(data)),
             )
         )
     if not found and not source.skipped:
