@@ -26,7 +26,7 @@ def verify(
         from emstore.events import Advanced, Started
         from emstore.store.listing import versions
         from emstore.store.store import resolve
-        from emstore.store.verify import verify as check
+        from emstore.store.verification import verify as check
 
         store, place = resolve(ref)
         task = f"verify {ref}"

@@ -2,7 +2,7 @@
 
 From the bottom up: `backend` moves bytes; `codecs`, `shards`, `chunking`, `pyramid` and `metadata` turn arrays into zarr v3
 objects and back; `writer` and `reader` stream them within a memory budget; `transaction` and `lease` make versions atomic;
-`sealing` joins the two; `version`, `listing`, `verify` and `gc` answer questions about what is there.
+`sealing` joins the two; `version`, `listing`, `verification` and `gc` answer questions about what is there.
 """
 
 from emstore.store.documents import canonical, digest
@@ -12,7 +12,7 @@ from emstore.store.listing import State, VersionState, places, versions
 from emstore.store.sealing import plan_version, seal_volume
 from emstore.store.store import Store, create_store, open_store, resolve
 from emstore.store.transaction import Finished, Transaction, begin
-from emstore.store.verify import Finding, Problem, Verification, verify
+from emstore.store.verification import Finding, Problem, Verification, verify
 from emstore.store.version import Version, load, open_version
 
 __all__ = [

@@ -133,7 +133,7 @@ class Backend:
         """
         for attempt in range(_ATTEMPTS):
             try:
-                obstore.put(self._store, key, data, mode="create", use_multipart=False)  # type: ignore[arg-type]
+                obstore.put(self._store, key, data, mode="create", use_multipart=False)
             except obx.AlreadyExistsError:
                 return self.find(key) == bytes(data)
             except (obx.PreconditionError, obx.GenericError) as error:

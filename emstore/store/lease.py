@@ -103,7 +103,7 @@ def alive(lease: Lease | None, store_id: str) -> bool:
     if lease.machine == _machine(store_id):
         try:
             process = psutil.Process(lease.pid)
-            return process.is_running() and abs(process.create_time() - lease.process_started) < 1.0
+            return bool(process.is_running() and abs(process.create_time() - lease.process_started) < 1.0)
         except psutil.NoSuchProcess:
             return False
     return lease.expires > datetime.now(UTC)

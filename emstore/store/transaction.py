@@ -102,6 +102,7 @@ class Transaction:
             The version was aborted meanwhile.
         """
         prefix = self.place.prefix
+        self.backend.delete(self.backend.leftovers(prefix))
         entries = tuple(sorted(self._entries.values(), key=lambda e: e.key))
         manifest = canonical(Manifest(objects=entries, empty=tuple(sorted(empty))).model_dump(mode="json"))
         if not self.backend.put_new(prefix + MANIFEST, manifest):

@@ -131,7 +131,8 @@ class Version:
         import dask.array as da
 
         array = self.array(level)
-        return da.from_array(array, chunks=array.shard, meta=np.empty((0,) * len(array.shape), array.dtype))
+        blocks: da.Array = da.from_array(array, chunks=array.shard, meta=np.empty((0,) * len(array.shape), array.dtype))
+        return blocks
 
     def header_tree(self) -> dict[str, Any]:
         """Return the instrument's parsed header."""
