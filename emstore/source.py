@@ -167,8 +167,9 @@ class Source:
             return [item]
         try:
             with zipfile.ZipFile(item.path) as archive:
-                members = [m for m in archive.infolist() if not m.is_dir() and not _is_junk(Path(m.filename))]
-                if not members or any(Path(m.filename).name in _FOLDER_MARKS for m in members):
+                everything = [m for m in archive.infolist() if not m.is_dir()]
+                members = [m for m in everything if not _is_junk(Path(m.filename))]
+                if not members or any(Path(m.filename).name in _FOLDER_MARKS for m in everything):
                     return [item]
                 if len(members) > MAX_ITEMS:
                     raise Capacity(f"holds more than {MAX_ITEMS} files", where=item.name, fix="ingest it in parts")

@@ -35,7 +35,7 @@ def test_a_zipped_zarr_group_is_one_thing(tmp_path: Path, mark: str) -> None:
         assert [item.path for item in source.items] == [path]
 
 
-@pytest.mark.parametrize("name", ["../out.dm3", "a/../../out.dm3", "/out.dm3", "..\\out.dm3"])
+@pytest.mark.parametrize("name", ["../out.dm3", "a/../../out.dm3", "/out.dm3", "a\\..\\..\\out.dm3"])
 def test_a_path_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     path = packed(tmp_path / "bad.zip", {name: b"x", "good.dm3": b"y"})
     with pytest.raises(SourceUnreadable, match="leads out"):
