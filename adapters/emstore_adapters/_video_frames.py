@@ -107,7 +107,8 @@ class Clip:
             for packet in container.demux(stream):
                 seen.add(packet, item.size, vp8)
             tick, rate = Fraction(stream.time_base or 0), stream.average_rate or stream.guessed_rate
-            promised, codec = int(stream.frames), str(stream.codec_context.name)
+            # In a GIF it is FFmpeg that counts, and only what is there.
+            promised, codec = 0 if form == "gif" else int(stream.frames), str(stream.codec_context.name)
             aspect = stream.sample_aspect_ratio
         if not seen.count:
             raise SourceIncomplete("none of the frames is there: the file holds only its header", where=item.name)
