@@ -161,7 +161,7 @@ def _image(parsed: ParsedFile, source: Source) -> DicomFile:
     notes: list[str] = []
     good = reader.good_frames
     if good < layout.frames:
-        reason = f"holds {good} of {layout.frames} frames; the first {good} are good"
+        reason = f"ends inside its pixel data: {good} of {layout.frames} frames are good"
         error = SourceIncomplete(reason, where=item.name, fix="fetch the file again, or pass --allow-partial for the good ones")
         if not good:
             raise error

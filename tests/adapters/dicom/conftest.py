@@ -30,7 +30,7 @@ def open_dicom() -> Callable[..., Sequence[Volume]]:
     return lambda *paths, **options: open_source(*paths, **options)[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_dicom() -> Callable[..., Any]:
     """Return a function that writes one small image file; keyword arguments set or (``None``) remove elements."""
     return write
@@ -44,7 +44,8 @@ def write(path: Path, pixels: np.ndarray[Any, Any], *, syntax: str = "1.2.840.10
     meta.TransferSyntaxUID = UID(syntax)
     meta.MediaStorageSOPClassUID = elements.get("SOPClassUID", CT)
     meta.MediaStorageSOPInstanceUID = elements.get("SOPInstanceUID") or generate_uid()
-    dataset = FileDataset(str(path), Dataset(), file_meta=meta, preamble=b"\0" * 128)
+    order = {"is_implicit_VR": syntax == "1.2.840.10008.1.2", "is_little_endian": syntax != "1.2.840.10008.1.2.2"}
+    dataset = FileDataset(str(path), Dataset(), file_meta=meta, preamble=b"\0" * 128, **order)
     colour = pixels.ndim > 2 and pixels.shape[-1] == 3
     plane = pixels.shape[:-1] if colour else pixels.shape
     base: dict[str, Any] = {
@@ -97,6 +98,6 @@ def slices(folder: Path, positions: Sequence[Sequence[float]], **elements: Any) 
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_slices() -> Callable[..., list[np.ndarray[Any, Any]]]:
     return slices
