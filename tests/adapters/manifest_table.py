@@ -143,7 +143,9 @@ def axis_difference(axis: Axis, scale: float | None, unit: str | None) -> str | 
     if placeholder:
         return f"{axis.name}: spacing {axis.spacing} although unknown" if axis.known and axis.kind is AxisKind.SPACE else None
     step = axis.median_step()
-    if step is None or abs(step - scale) > 1e-5 * abs(scale):
+    # rosettasciio subtracts times since 1970 as floats, which leaves it four digits of a millisecond.
+    tolerance = 1e-4 if axis.kind is AxisKind.TIME else 1e-5
+    if step is None or abs(step - scale) > tolerance * abs(scale):
         try:
             converted = None if step is None or axis.unit is None or name is None else step * _factor(axis.unit, name)
         except InvalidInput:
@@ -171,7 +173,7 @@ def spacing(axis: Axis) -> str:
 
 def reference(path: Path, row: dict[str, str]) -> Iterator[Reference]:
     """Read a file with the reader that the field trusts for it."""
-    with unzipped(path) as file:
+    with unzipped(path, row["reader_result"]) as file:
         yield from _reader(file, row)(file)
 
 
@@ -197,13 +199,14 @@ def _reader(path: Path, row: dict[str, str]) -> Callable[[Path], Iterator[Refere
 
 
 @contextmanager
-def unzipped(path: Path) -> Iterator[Path]:
-    """Give the one member of a zip, or the file itself."""
+def unzipped(path: Path, said: str) -> Iterator[Path]:
+    """Give the member of a zip that the manifest's reference was read from (``ok (inner NAME)``), or the file itself."""
     if path.suffix != ".zip":
         yield path
         return
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(path) as archive:
-        [member] = [m for m in archive.infolist() if not m.is_dir() and "__MACOSX" not in m.filename]
+        members = [m for m in archive.infolist() if not m.is_dir() and "__MACOSX" not in m.filename]
+        [member] = [m for m in members if len(members) == 1 or f"(inner {m.filename})" in said]
         yield Path(archive.extract(member, scratch))
 
 
@@ -239,7 +242,7 @@ def _number(value: Any) -> float | None:
 
 
 def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) and value not in ("<undefined>", "None") else None
+    return value if isinstance(value, str) and value not in ("<undefined>", "None", "[]") else None
 
 
 def _zspy(path: Path) -> Iterator[Reference]:
