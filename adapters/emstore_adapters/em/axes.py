@@ -4,7 +4,8 @@ Instrument formats number or name their axes freely (``Energy loss``, ``R_x``, `
 into navigation and signal axes. The rules, in order:
 
 1. A unit of energy, or a name that says so, makes the spectral axis ``energy``; a unit of time makes ``t``.
-2. Names that end in x, y or z (``R_x``, ``dy``) keep that letter; nameless ones get letters from the back: x, y, z.
+2. Axes called x, y, z, dx, dy, kx or ky keep that letter; all others get letters from the back: x, y, z. That goes for
+   ``R_x, R_y, Q_x, Q_y`` of EMD files too, where x counts rows: they become y, x, ky, kx, in place.
 3. An image at every point of a two-dimensional scan is 4D-STEM: the scan is y, x and the detector ky, kx (reciprocal,
    also where the file gives a length on the camera, such as centimetres in blockfiles).
 4. An image whose unit is reciprocal (``1/nm``, mrad) keeps y, x, with kind reciprocal.
@@ -148,9 +149,9 @@ def _telling(axis: RawAxis) -> str | None:
 
 
 def _letters(found: list[str | None], axes: Sequence[RawAxis], at: Sequence[int], letters: Sequence[str]) -> None:
-    """Give letters to some axes: by what their names end in where those are all different, else from the back."""
-    ends = [(axes[i].name or " ").lower()[-1] for i in at]
-    wanted = [next((letter for letter in letters if letter[-1] == end), None) for end in ends]
+    """Give letters to some axes: those they are called by where these are all different, else from the back."""
+    words = [(axes[i].name or "").lower() for i in at]
+    wanted = [next((letter for letter in letters if word in (letter[-1], f"d{letter[-1]}", letter)), None) for word in words]
     # DigitalMicrograph's letters only count from the back, so names alone must not shift a scan onto z.
     said = [w for w in wanted if w is not None]
     if len(said) == len(set(said)) and all(w in letters[: len(at)] for w in said):
