@@ -127,8 +127,8 @@ def _first_page(path: Path) -> Any:
 
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
-        # Read while the file is open; the tables of long strip lists are fetched on demand.
-        _ = page.dataoffsets, page.databytecounts, page.jpegtables
+        # Tags are fetched when first asked for: now, while the file is open.
+        _ = page.dataoffsets, page.databytecounts, page.decode, page.jpegheader, page.jpegtables
         return page
 
 

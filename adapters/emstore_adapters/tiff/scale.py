@@ -233,7 +233,7 @@ def _resolution(page: Any) -> Scale:
     stated = page.tags.valueof(296)
     unit = {2: "inch", 3: "centimeter"}.get(2 if stated is None else int(stated))
     x, y = _per(page, 282), _per(page, 283)
-    if unit is None or x is None or y is None:
+    if unit is None or x is None or y is None or 1.0 in (x, y):  # one per unit is what writers put when they do not know
         return Scale()
     dots = [1 / convert(step, unit, "inch") for step in (x, y)]
     if any(math.isclose(dot, usual, rel_tol=5e-3) for dot in dots for usual in _PRINT_DPI) or min(dots) < 1:

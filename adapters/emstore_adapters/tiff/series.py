@@ -39,27 +39,26 @@ def volumes_of_file(item: SourceItem, source: Source) -> list[Volume]:
     SourceUnreadable, SourceIncomplete, Capacity
         See `emstore_adapters.tiff.TiffAdapter.open`.
     """
-    chained = _whole_chain(item, source)
-    return call_tifffile(lambda: _volumes(item, source, chained), item.name)  # type: ignore[no-any-return]
+    _check_chain(item, source)
+    return call_tifffile(lambda: _volumes(item, source), item.name)  # type: ignore[no-any-return]
 
 
-def _whole_chain(item: SourceItem, source: Source) -> int:
-    """Return the number of pages, after making sure that the chain of directories is whole."""
+def _check_chain(item: SourceItem, source: Source) -> None:
+    """Make sure that the chain of directories is whole; tifffile stops without a word where it is not."""
     count = 0
     with item.path.open("rb", buffering=0) as file:
         try:
             for found in Skeleton(file, item.name).chain():
                 count += 1
                 if 65420 in found.tags:
-                    return 0  # Hamamatsu NDPI bends the rules for offsets beyond 4 GiB: tifffile knows how
+                    return  # Hamamatsu NDPI bends the rules for offsets beyond 4 GiB: tifffile knows how
         except SourceIncomplete as error:
             if not count:
                 raise
             source.skip(item.name, f"only {count} pages are there", error)
-    return count
 
 
-def _volumes(item: SourceItem, source: Source, chained: int) -> list[Volume]:
+def _volumes(item: SourceItem, source: Source) -> list[Volume]:
     import tifffile
 
     volumes = []
@@ -67,11 +66,11 @@ def _volumes(item: SourceItem, source: Source, chained: int) -> list[Volume]:
         if not file.pages:
             raise SourceUnreadable("the file holds no pages", where=item.name, fix="copy the file again")
         series = list(file.series)
-        _promised(file, series, item, source)
+        good = _good_of_promised(file, series, item, source)
         for index, one in enumerate(series):
             name = item.path.stem.removesuffix(".ome") if len(series) == 1 else (one.name or f"series{index}")
             try:
-                volume = _volume(file, one, index, name, item, source)
+                volume = _volume(file, one, index, name, good, item, source)
             except SourceUnreadable as error:
                 if len(series) == 1:
                     raise
@@ -82,27 +81,31 @@ def _volumes(item: SourceItem, source: Source, chained: int) -> list[Volume]:
     return volumes
 
 
-def _promised(file: Any, series: list[Any], item: SourceItem, source: Source) -> None:
+def _good_of_promised(file: Any, series: list[Any], item: SourceItem, source: Source) -> int | None:
     """Compare the number of planes that ImageJ's description promises with what tifffile found.
 
-    tifffile quietly takes the first page alone when an ImageJ stack is cut off.
+    tifffile quietly takes the first page alone when an ImageJ stack, which has one directory only, is cut off. Returns how
+    many planes are really there then, else ``None``.
     """
     if not file.is_imagej:
-        return
+        return None
     promised = int((file.imagej_metadata or {}).get("images", 1))
     page = file.pages[0]
     found = sum(math.prod(one.shape) for one in series) // max(math.prod(page.shape), 1)
-    if found < promised:
-        there = max(item.size - page.dataoffsets[0], 0) // max(page.nbytes, 1) if len(file.pages) == 1 else found
-        error = SourceIncomplete(
-            f"ImageJ's description promises {promised} images: {min(there, promised)} are good",
-            where=item.name,
-            fix="copy the file again, or pass --allow-partial to keep the good part",
-        )
-        source.skip(item.name, f"{promised - found} of {promised} images are left out", error)
+    if found >= promised:
+        return None
+    alone = found == 1 and page.is_contiguous and page.nbytes > 0
+    good = min(max(item.size - page.dataoffsets[0], 0) // page.nbytes, promised) if alone else found
+    error = SourceIncomplete(
+        f"ImageJ's description promises {promised} images: {good} images are good",
+        where=item.name,
+        fix="copy the file again, or pass --allow-partial to keep the good part",
+    )
+    source.skip(item.name, f"{promised - good} of {promised} images are left out", error)
+    return good if alone else None
 
 
-def _volume(file: Any, series: Any, index: int, name: str, item: SourceItem, source: Source) -> Volume | None:
+def _volume(file: Any, series: Any, index: int, name: str, good: int | None, item: SourceItem, source: Source) -> Volume | None:
     key = series.keyframe
     if series.dtype is None or series.dtype.kind not in "biufc" or series.dtype.itemsize > 16:
         raise SourceUnreadable(
@@ -114,9 +117,16 @@ def _volume(file: Any, series: Any, index: int, name: str, item: SourceItem, sou
     if not math.prod(series.shape):
         raise SourceUnreadable(f"states the shape {tuple(series.shape)}", where=item.name, fix="copy the file again")
     scale = scale_of(file, key, index, int(key.imagewidth))
-    letters, notes = str(series.axes), list(scale.notes)
+    letters, notes = str(series.axes) if good is None else f"I{key.axes}", list(scale.notes)
     names, order = axis_names(letters, "t" in scale.steps and "z" not in scale.steps)
-    array = _array(series, letters, order, item, source)
+    array: LazyArray | None
+    if good is None:
+        array = _array(series, order, item, source)
+    elif good:
+        dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+        array = FlatArray(PlainBytes(item.path, item.name), item.name, key.dataoffsets[0], (good, *key.shape), dtype, order)
+    else:
+        array = None
     if array is None:
         return None
     if file.is_ome:
@@ -157,7 +167,7 @@ def axis_names(letters: str, pages_are_time: bool = False) -> tuple[tuple[str, .
         Whether pages without a meaning of their own run over time.
     """
     taken: list[str] = []
-    for letter in letters:
+    for letter in reversed(letters):  # the fastest of several page axes is the one that runs over z
         wanted = _LETTERS.get(letter, letter.lower())
         if letter in _PAGE_LETTERS:
             wanted = "t" if pages_are_time else "z"
@@ -166,6 +176,7 @@ def axis_names(letters: str, pages_are_time: bool = False) -> tuple[tuple[str, .
         while wanted in taken:
             wanted += "2"
         taken.append(wanted)
+    taken.reverse()
     rank = {name: i for i, name in enumerate("tczyx")}
     order = sorted(range(len(taken)), key=lambda i: (taken[i] in rank, rank.get(taken[i], i)))
     return tuple(taken[i] for i in order), tuple(order)
@@ -189,7 +200,7 @@ def grid_of(names: tuple[str, ...], shape: tuple[int, ...], scale: Scale) -> Gri
     return Grid(tuple(axes))
 
 
-def _array(series: Any, letters: str, order: tuple[int, ...], item: SourceItem, source: Source) -> LazyArray | None:
+def _array(series: Any, order: tuple[int, ...], item: SourceItem, source: Source) -> LazyArray | None:
     """Return the image's array, cut to its good part if it is incomplete and that is allowed."""
     key, shape = series.keyframe, tuple(series.shape)
     dtype = np.dtype(series.dtype).newbyteorder(key.parent.byteorder)
@@ -246,6 +257,8 @@ def _page(
         return None
     if not plain:
         check_promise(key, sum(counts), name)
+        # Tags are fetched when first asked for: now, while the file is open.
+        _ = key.decode, key.jpegheader, frame.jpegtables
     return Page(path, name, int(offsets[0]) if plain else None, dtype, None if plain else frame)
 
 
