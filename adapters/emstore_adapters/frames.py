@@ -350,12 +350,14 @@ def _described(item: SourceItem, facts: _Facts) -> tuple[Mapping[str, Any], list
 
     notes: list[str] = []
     info: dict[str, Any] = {}
+    exif: dict[str, Any] = {}
     palette = None
     try:
         opener: Any = PngImagePlugin.PngImageFile if facts.format == "PNG" else JpegImagePlugin.JpegImageFile
         with item.path.open("rb") as file, opener(file) as picture:
             info = {key: value for key, value in picture.info.items() if key not in ("exif", "icc_profile", "parsed_exif")}
-            exif = {str(tag): value for tag, value in picture.getexif().items()}
+            # Without such a chunk Pillow would decode the whole picture to look for one behind it.
+            exif = {str(tag): value for tag, value in picture.getexif().items()} if "exif" in picture.info else {}
             palette = picture.getpalette() if facts.mode == "P" else None
     except Exception as error:
         raise SourceUnreadable(f"its metadata cannot be read: {error}", where=item.name, fix="copy the file again") from error
