@@ -9,11 +9,12 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 import emstore
-from emstore.geometry import AxisKind
+from emstore.geometry import Affine, AxisKind, Space
 
 COLUMNS = 4
 TILE = 300
-CAPTION = 86
+CAPTION = 100
+INSET = 12
 GAP = 18
 HEADER = 64
 BACKGROUND = (17, 20, 24)
@@ -64,19 +65,20 @@ def tile(version: emstore.Version) -> Tile:
     if colour:
         grey, levels = np.moveaxis(plane[:3], 0, -1), "colour as stored"
     else:
-        low, high = volume.window or tuple(float(v) for v in np.percentile(plane, (1, 99.5)))
-        grey, levels = stretched(plane, low, high), f"window {low:.4g} to {high:.4g}"
+        low, high = volume.window or tuple(round(float(v)) for v in np.percentile(plane, (1, 99.5)))
+        grey, levels = stretched(plane, low, high), f"window {low:g} to {high:g}"
 
-    if volume.grid.affine is not None and not colour:
-        grey = upright(grey, volume.grid.affine.space.name)
+    if volume.grid.affine is not None:
+        grey = upright(grey, volume.grid.affine)
     image = Image.fromarray(np.ascontiguousarray(grey))
     step = [axis.median_step() or 1.0 for axis in axes[-2:]]
     tall, wide = image.height * step[0], image.width * step[1]
-    scale = TILE / max(tall, wide)
-    image = image.resize((max(1, round(wide * scale)), max(1, round(tall * scale))), Image.Resampling.BICUBIC)
+    scale = (TILE - 2 * INSET) / max(tall, wide)
+    size = (max(1, round(wide * scale)), max(1, round(tall * scale)))
+    image = image.resize(size, Image.Resampling.NEAREST if size[0] > 8 * image.width else Image.Resampling.BICUBIC)
 
     at = ", ".join(f"{axis.name} {axis.size // 2 + 1}/{axis.size}" for axis in axes[:fixed])
-    shape = " × ".join(f"{axis.name} {axis.size}" for axis in axes)
+    shape = ", ".join(f"{axis.name} {axis.size}" for axis in axes)
     return Tile(
         image.convert("RGB"),
         (
@@ -94,9 +96,17 @@ def stretched(plane: npt.NDArray[np.generic], low: float, high: float) -> npt.ND
     return (np.clip((plane.astype(np.float64) - low) / span, 0, 1) * 255).round().astype(np.uint8)
 
 
-def upright(plane: npt.NDArray[np.uint8], space: str) -> npt.NDArray[np.uint8]:
-    """Return an axial plane with the front of the body on top: y points forward in RAS, backward in LPS."""
-    return plane[::-1] if space == "RAS" else plane
+def upright(plane: npt.NDArray[np.uint8], affine: Affine) -> npt.NDArray[np.uint8]:
+    """Return a plane as radiologists look at it: front or head on top, the patient's right side on the left."""
+    if affine.space is Space.INSTRUMENT:
+        return plane
+    steps = affine.to(Space.LPS).array[:3, :3]
+    for axis, column in ((0, 1), (1, 2)):
+        world = int(np.argmax(np.abs(steps[:, column])))
+        # LPS: x and y should grow rightwards and downwards, z (up the body) should not.
+        if (steps[world, column] > 0) == (world == 0):
+            plane = np.flip(plane, axis)
+    return plane
 
 
 def spacing(version: emstore.Version) -> str:

@@ -32,9 +32,9 @@ SAMPLES = (
     Sample("nilearn", "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz", "brain/t1-template"),
     Sample("nibabel", "tests/data/example4d.nii.gz", "brain/functional"),
     Sample("nibabel", "tests/data/anatomical.nii", "brain/anatomical"),
-    Sample("nibabel", "nicom/tests/data/0.dcm", "brain/diffusion-mosaic"),
     Sample("pydicom", "data/test_files/CT_small.dcm", "body/ct"),
-    Sample("pydicom", "data/test_files/examples_overlay.dcm", "body/mr-knee"),
+    Sample("pydicom", "data/test_files/dicomdirtests/98892001/CT5N", "body/ct-series"),
+    Sample("pydicom", "data/test_files/examples_overlay.dcm", "body/mr-abdomen"),
     Sample("pydicom", "data/test_files/examples_ybr_color.dcm", "body/heart-cine"),
     Sample("pydicom", "data/test_files/examples_jpeg2k.dcm", "body/ultrasound"),
 )

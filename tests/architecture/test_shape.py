@@ -37,7 +37,7 @@ def test_declared_plugins_are_the_installed_ones(group: str) -> None:
     assert installed == declared, "the installed entry points are not those of pyproject.toml: re-run `make setup`"
 
 
-SHARED = {"calibrated", "flat", "gzip_stream"}
+SHARED = {"calibrated", "flat", "folder_stack", "gzip_stream"}
 """Modules of emstore_adapters that several adapters use; others of the kind are named ``_so``."""
 
 

@@ -54,6 +54,6 @@ def test_the_demo_ingests_verifies_and_draws(tmp_path: Path) -> None:
     # Every tile shows something: no row of tiles is one flat colour.
     pixels = sheet.convert("L")
     for left in range(18, sheet.width - 300, 318):
-        for top in range(64, sheet.height - 300, 404):
+        for top in range(64, sheet.height - 300, 418):
             low, high = pixels.crop((left, top, left + 300, top + 300)).getextrema()
             assert high - low > 60
