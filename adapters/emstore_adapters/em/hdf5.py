@@ -92,6 +92,8 @@ def array(path: Path, where: str, dataset: Any) -> Hdf5Array:
         fields = (names[0], names[1])
         dtype = np.result_type(dtype[0], np.complex64)
     where = f"{where}:{dataset.name}"
+    if dataset.external or not Path(dataset.file.filename).samefile(path):
+        raise SourceUnreadable("keeps its values in another file", where=where, fix="copy them into one file first")
     if dataset.shape is None:
         raise SourceUnreadable("is a dataset without values", where=where)
     shape = checked_shape(dataset.shape or (1,), dtype, where)
@@ -169,7 +171,12 @@ def _small(dataset: Any) -> Any:
     import h5py
 
     stored = h5py.check_string_dtype(dataset.dtype)
-    if dataset.shape is None or dataset.size * max(dataset.dtype.itemsize, 1) > MAX_SMALL or dataset.is_virtual:
+    if (
+        dataset.shape is None
+        or dataset.size * max(dataset.dtype.itemsize, 1) > MAX_SMALL
+        or dataset.is_virtual
+        or dataset.external
+    ):
         return f"<dataset {dataset.shape} {dataset.dtype}>"
     if dataset.dtype.hasobject and stored is None:
         return f"<dataset {dataset.shape} of references or ragged arrays>"

@@ -102,7 +102,9 @@ def _members(group: Any, name: str, where: str) -> list[tuple[str, Any]]:
     if name not in group or not hasattr(group[name], "keys"):
         raise SourceUnreadable(f"has no group {name!r}", where=where)
     inner = group[name]
-    return [(key, inner[key]) for key in inner if hasattr(inner[key], "keys")]
+    # Links could lead to another file.
+    own = [key for key in inner if type(inner.get(key, getlink=True)).__name__ == "HardLink"]
+    return [(key, inner[key]) for key in own if hasattr(inner[key], "keys")]
 
 
 def raw_documents(documents: Mapping[str, bytes], name: str) -> RawHeader:
