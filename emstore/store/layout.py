@@ -17,6 +17,7 @@ from emstore.errors import InvalidInput, Kind
 LAYOUT: Final = 1
 
 NODE: Final = "zarr.json"
+SETTINGS: Final = ".emstore/settings/"
 TXN: Final = ".emstore/txn.json"
 LEASES: Final = ".emstore/lease/"
 HEADER: Final = ".emstore/header.json"

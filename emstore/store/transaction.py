@@ -3,7 +3,7 @@
 The protocol (layout 1) rests on one primitive, a put that creates or fails:
 
 1. *Reserve*: create ``vN/.emstore/txn.json`` at the next free number. An unfinished version with equal settings is resumed
-   instead, a finished one is returned.
+   instead, a finished one is returned; a pointer by settings digest finds both without reading every version.
 2. *Write*: every object is created whole, once, hashed as it is sent. An object that exists is whole: that is the resume
    ledger. A zombie cannot replace anything.
 3. *Manifest*: create it, naming every object with size and digest; make all durable; look at every key again.
@@ -15,7 +15,6 @@ The protocol (layout 1) rests on one primitive, a put that creates or fails:
 import threading
 import uuid
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +25,7 @@ from emstore.errors import Conflict, Damaged, Kind, NotFound
 from emstore.store import lease as leases
 from emstore.store.backend import Backend, Buffer
 from emstore.store.documents import ArrayInfo, DatasetInfo, Manifest, ManifestEntry, Tombstone, Txn, canonical, digest
-from emstore.store.layout import LEASES, MANIFEST, NODE, TXN, Place, version_number
+from emstore.store.layout import LEASES, MANIFEST, NODE, SETTINGS, TXN, Place, version_number
 
 
 @dataclass(frozen=True)
@@ -181,26 +180,28 @@ def begin(
         Kind ``busy``: another live process is writing the very same thing.
     """
     for path, info in ((place.dataset, DatasetInfo()), (f"{place.dataset}/{place.array}", ArrayInfo())):
-        body = {"zarr_format": 3, "node_type": "group", "attributes": {"emstore": info.model_dump(mode="json")}}
-        if not backend.put_new(f"{path}/{NODE}", canonical(body)):
+        body = canonical({"zarr_format": 3, "node_type": "group", "attributes": {"emstore": info.model_dump(mode="json")}})
+        if backend.find(f"{path}/{NODE}") != body and not backend.put_new(f"{path}/{NODE}", body):
             raise Conflict(f"there is something else called {path!r} in this store", where=backend.url, fix="choose another name")
     mine = f"urn:uuid:{uuid.uuid4()}"
+    pointers = f"{place.prefix}{SETTINGS}{settings.partition(':')[2]}/"
     while True:
-        known = _transactions(backend, place)
-        for number, txn in known.items():
+        for number in sorted(int(entry.key.rpartition("/v")[2]) for entry in backend.entries(pointers)):
+            at = Place(place.dataset, place.array, number)
+            txn = _txn(backend, at)
             if txn is None or txn.settings != settings:
-                continue
-            found = _join(backend, Place(place.dataset, place.array, number), txn, store_id)
+                continue  # somebody else got that number
+            found = _join(backend, at, txn, store_id)
             if isinstance(found, Transaction) or (found is not None and not again):
                 return found
-        number = max(known, default=0) + 1
-        at = Place(place.dataset, place.array, number)
+        at = Place(place.dataset, place.array, max(numbers(backend, place), default=0) + 1)
         txn = Txn(txn=mine, settings=settings, task=task, created=datetime.now(UTC))
+        # The pointer comes first: a reservation that dies right after its put can still be found and resumed.
+        backend.put_new(f"{pointers}v{at.version}", b"")
         if backend.put_new(at.prefix + TXN, canonical(txn.model_dump(mode="json"))):
             lease = leases.HeldLease(backend, at.prefix, 1, store_id)
-            if not lease.acquire():
-                continue
-            return Transaction(backend, at, txn, lease, store_id)
+            if lease.acquire():
+                return Transaction(backend, at, txn, lease, store_id)
 
 
 def read_state(backend: Backend, place: Place) -> dict[str, Any] | Tombstone | None:
@@ -245,19 +246,12 @@ def numbers(backend: Backend, place: Place) -> list[int]:
     return sorted(n for name in backend.children(place.prefix) if (n := version_number(name)) is not None)
 
 
-def _transactions(backend: Backend, place: Place) -> dict[int, Txn | None]:
-    def read(number: int) -> Txn | None:
-        body = backend.find(Place(place.dataset, place.array, number).prefix + TXN)
-        try:
-            return None if body is None else Txn.model_validate_json(body)
-        except ValidationError:
-            return None
-
-    found = numbers(backend, place)
-    if len(found) < 2:
-        return {n: read(n) for n in found}
-    with ThreadPoolExecutor(8) as pool:
-        return dict(zip(found, pool.map(read, found), strict=True))
+def _txn(backend: Backend, place: Place) -> Txn | None:
+    body = backend.find(place.prefix + TXN)
+    try:
+        return None if body is None else Txn.model_validate_json(body)
+    except ValidationError:
+        return None
 
 
 def _join(backend: Backend, place: Place, txn: Txn, store_id: str) -> Transaction | Finished | None:
