@@ -32,6 +32,8 @@ _UNZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError
 
 _JUNK: Final = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _FOLDER_MARKS: Final = (".zgroup", ".zarray", "zarr.json")
+_NION_MEMBERS: Final = {"data.npy", "metadata.json"}
+"""A zip of these is a file format of its own, ``.ndata``."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +164,15 @@ class Source:
         self.close()
 
     def _unzip(self, item: SourceItem) -> list[SourceItem]:
-        """Replace a zip by the files in it; leave a zipped Zarr group, which is one thing, alone."""
+        """Replace a zip by the files in it; leave a zipped Zarr group or a Nion data item, which is one thing, alone."""
         if item.is_folder or not item.head.startswith(b"PK\x03\x04"):
             return [item]
         try:
             with zipfile.ZipFile(item.path) as archive:
                 everything = [m for m in archive.infolist() if not m.is_dir()]
                 members = [m for m in everything if not _is_junk(Path(m.filename))]
-                if not members or any(Path(m.filename).name in _FOLDER_MARKS for m in everything):
+                one_thing = _NION_MEMBERS <= {m.filename for m in members}
+                if not members or one_thing or any(Path(m.filename).name in _FOLDER_MARKS for m in everything):
                     return [item]
                 if len(members) > MAX_ITEMS:
                     raise Capacity(f"holds more than {MAX_ITEMS} files", where=item.name, fix="ingest it in parts")
@@ -184,6 +187,8 @@ class Source:
             self.close()
             raise
         except (OSError, *_UNZIP_ERRORS) as error:
+            if item.head[30:].startswith(b"data.npy"):  # a cut-off Nion data item: its adapter can say how much is good
+                return [item]
             self.close()
             raise SourceUnreadable(f"the zip cannot be opened: {error}", where=item.name) from error
 
