@@ -108,9 +108,12 @@ def _zlib_error() -> type[Exception]:
 
 
 def _from_zip(item: SourceItem, source: Source) -> list[Volume]:
-    size = item.size
     try:
-        with zipfile.ZipFile(item.path) as archive:
+        archive = zipfile.ZipFile(item.path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        return _cut_off(item, source, error)
+    try:
+        with archive:
             members = {member.filename: member for member in archive.infolist()}
             if _DATA not in members:
                 raise SourceUnreadable(f"the zip holds no {_DATA}", where=item.name)
@@ -118,19 +121,19 @@ def _from_zip(item: SourceItem, source: Source) -> list[Volume]:
             member = members[_DATA]
             with archive.open(member) as stream:
                 shape, fortran, dtype, header = _npy_header(stream, item.name)
-            offset = member.header_offset
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, _zlib_error()) as error:
         if isinstance(error, EmstoreError):
             raise
-        return _cut_off(item, source, error)
+        raise SourceUnreadable(f"the zip is damaged: {error}", where=item.name, fix="copy the file again") from error
     if member.compress_type == zipfile.ZIP_STORED:
-        data = _flat(item, shape, fortran, dtype, offset=_local_end(item, offset) + header)
-        if data.offset + _nbytes(data) > size:
-            raise data.incomplete(size)
+        data = _flat(item, shape, fortran, dtype, offset=_local_end(item, member.header_offset) + header)
+        if data.offset + _nbytes(data) > item.size:
+            raise data.incomplete(item.size)
     else:
         packed = _PackedBytes(item.path, _DATA, item.name)
         data = FlatArray(packed, item.name, header, *_disk(shape, fortran, dtype), whole=_whole(shape, fortran))
-    return [item_volume(item, Path(item.name).stem, data, _properties(raw, item.name), RawHeader(_METADATA, lambda: raw), ())]
+    label = Path(item.name).stem
+    return [item_volume(item, label, data, _properties(raw, item.name), RawHeader(_METADATA, lambda: raw), ())]
 
 
 def _cut_off(item: SourceItem, source: Source, error: Exception) -> list[Volume]:
@@ -174,15 +177,21 @@ def _properties(raw: bytes, where: str) -> dict[str, Any]:
 
 def _npy_header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Return shape, Fortran order, type and length of a ``.npy`` header (NEP 1); objects are refused, nothing is unpickled."""
+    import tokenize
+    import warnings
+
     from numpy.lib import format as npy
 
+    begin = stream.tell()
     try:
         version = npy.read_magic(stream)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
         if read is None:
             raise SourceUnreadable(f"{_DATA} has format version {version}", where=where, kind=Kind.SOURCE_UNSUPPORTED)
-        shape, fortran, dtype = read(stream)
-    except (ValueError, TypeError, SyntaxError, EOFError, OSError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # headers written by Python 2 are read all the same
+            shape, fortran, dtype = read(stream)
+    except (ValueError, TypeError, SyntaxError, EOFError, OSError, RecursionError, MemoryError, tokenize.TokenError) as error:
         if isinstance(error, EmstoreError):
             raise
         raise SourceUnreadable(f"{_DATA} has a damaged header: {error}", where=where) from error
@@ -192,11 +201,7 @@ def _npy_header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtyp
             where=where,
             kind=Kind.SOURCE_UNSUPPORTED,
         )
-    return shape, fortran, dtype, _header_length(stream)
-
-
-def _header_length(stream: Any) -> int:
-    return int(stream.tell())
+    return shape, fortran, dtype, int(stream.tell() - begin)
 
 
 def _disk(shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]]:
