@@ -64,7 +64,7 @@ class ChunkCodec:
         Raises
         ------
         InvalidInput
-            Kind ``source_unsupported``: Zarr v3 has no such type (extended precision, objects, text).
+            Kind ``source_unsupported``: Zarr v3 has no such type (extended precision, objects, text), or complex labels.
         """
         dtype = dtype.newbyteorder("=")
         if dtype.name not in _DATA_TYPES:
@@ -73,6 +73,8 @@ class ChunkCodec:
                 fix="convert them to a number of at most 64 bits (128 for complex)",
                 kind=Kind.SOURCE_UNSUPPORTED,
             )
+        if kind is VolumeKind.LABELS and dtype.kind == "c":
+            raise InvalidInput("labels cannot be complex numbers", fix="store them as an image", kind=Kind.SOURCE_UNSUPPORTED)
         if kind is VolumeKind.LABELS:
             return cls(dtype, shape, Compressor("blosc", 1, "shuffle"))
         if dtype.itemsize == 1:

@@ -37,6 +37,8 @@ READERS: Final = 4
 """Most threads that read from the source at once."""
 PIECES: Final = 16
 """A tile is read in about this many pieces, where the source's blocks allow."""
+LEAST_AHEAD: Final = PIECES // 4
+"""At least so many pieces of the next tile are read while one is encoded."""
 
 Shape = tuple[int, ...]
 
@@ -90,6 +92,18 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """How the work is done on this machine; the objects written do not depend on it."""
+
+    tile: Shape
+    """What is read and encoded at a time."""
+    workers: int
+    """Encoding threads."""
+    ahead: int
+    """Pieces (of `PIECES`) of the next tile that may be read while one is encoded."""
+
+
+@dataclass(frozen=True)
 class VersionPlan:
     """How one volume will be written."""
 
@@ -119,29 +133,29 @@ class VersionPlan:
         total = sum(prod(level.shape) for level in self.levels) * self.dtype.itemsize
         return total // (1000 if self.how == "mode" else 20)
 
-    def schedule(self, available: int) -> tuple[Shape, int]:
-        """Return the tile to read at a time, and the number of encoding threads, with `available` bytes for data."""
+    def schedule(self, available: int) -> "Schedule":
+        """Return how to go about it with `available` bytes of memory for data."""
         tile = smallest_tile(self.grid.shape, self.levels[0].chunk, self.block)
         workers = self.workers
-        while workers > 1 and self.projected(tile, workers) > available:
+        while workers > 1 and self.projected(tile, workers, LEAST_AHEAD) > available:
             workers -= 1
+        ahead = next((n for n in (PIECES, PIECES // 2) if self.projected(tile, workers, n) <= available), LEAST_AHEAD)
         for axis in reversed(range(len(tile))):
             while tile[axis] < self.grid.shape[axis]:
-                larger = list(tile)
-                larger[axis] = min(2 * tile[axis], self.grid.shape[axis])
-                if prod(larger) * self.dtype.itemsize > TILE_BYTES or self.projected(tuple(larger), workers) > available:
-                    return tile, workers
-                tile = tuple(larger)
-        return tile, workers
+                wider = (*tile[:axis], min(2 * tile[axis], self.grid.shape[axis]), *tile[axis + 1 :])
+                if prod(wider) * self.dtype.itemsize > TILE_BYTES or self.projected(wider, workers, ahead) > available:
+                    return Schedule(tile, workers, ahead)
+                tile = wider
+        return Schedule(tile, workers, ahead)
 
-    def projected(self, tile: Shape, workers: int) -> int:
+    def projected(self, tile: Shape, workers: int, ahead: int) -> int:
         """Return the most memory that writing with a tile can take on top of the process itself, bytes.
 
         Pure arithmetic on shapes. Worst case: data that does not compress at all.
         """
         item = self.dtype.itemsize
         readers = min(workers, READERS)
-        total = 2 * prod(tile) * item  # one tile being encoded, the next being read
+        total = prod(tile) * item * (PIECES + ahead) // PIECES  # one tile being encoded, some of the next one there
         total += max(prod(tile) * item // PIECES * readers, readers * prod(self.block) * item)  # inside the source
         total += workers * 6 * self.levels[0].codec.chunks.nbytes
         largest = 0
@@ -239,7 +253,7 @@ def project(plan: VersionPlan) -> int:
 
     Does not depend on the machine, so that the same volume and budget give the same plan everywhere.
     """
-    return BASELINE + plan.projected(smallest_tile(plan.grid.shape, plan.levels[0].chunk, plan.block), READERS)
+    return BASELINE + plan.projected(smallest_tile(plan.grid.shape, plan.levels[0].chunk, plan.block), READERS, LEAST_AHEAD)
 
 
 def smallest_tile(shape: Shape, chunk: Shape, block: Shape) -> Shape:

@@ -79,7 +79,7 @@ def reduce(block: npt.NDArray[Any], factors: Factors, how: str) -> npt.NDArray[A
         out.real = reduce(np.ascontiguousarray(block.real), factors, how)
         out.imag = reduce(np.ascontiguousarray(block.imag), factors, how)
         return out
-    if how == "mean" and block.dtype == np.float16:
+    if block.dtype == np.float16:
         return reduce(block.astype(np.float32), factors, how).astype(np.float16)
     lead = max(0, block.ndim - 3)
     if any(f != 1 for f in factors[:lead]):

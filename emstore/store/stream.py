@@ -24,7 +24,7 @@ import psutil
 from emstore.errors import Interrupted, Kind, SourceUnreadable
 from emstore.store import pyramid
 from emstore.store.codecs import Encoded
-from emstore.store.plan import BASELINE, PIECES, PUTS, READERS, Level, VersionPlan
+from emstore.store.plan import BASELINE, PIECES, PUTS, READERS, Level, Schedule, VersionPlan
 from emstore.store.sink import Sink
 from emstore.store.virtual import VirtualSum
 from emstore.volume import LazyArray
@@ -93,35 +93,33 @@ class StreamWriter:
         baseline = psutil.Process().memory_info().rss
         # What a host program held before is not ours to count, beyond what the plan allowed for.
         available = plan.memory - min(baseline, BASELINE)
-        tile, workers = plan.schedule(available)
+        schedule = plan.schedule(available)
         in_flight = _Bytes(PUTS * max(level.codec.chunks.nbytes * level.codec.count for level in plan.levels))
-        readers = ThreadPoolExecutor(min(workers, READERS), "read")
-        encoders = ThreadPoolExecutor(workers, "encode")
+        readers = ThreadPoolExecutor(min(schedule.workers, READERS), "read")
+        encoders = ThreadPoolExecutor(schedule.workers, "encode")
         putters = ThreadPoolExecutor(2 * PUTS, "put")
         try:
-            self._stream(tile, workers, readers, encoders, _Putter(self.sink, putters, in_flight))
+            self._stream(schedule, readers, encoders, _Putter(self.sink, putters, in_flight))
         finally:
             for pool in (readers, encoders, putters):
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _stream(
-        self, tile: Shape, workers: int, readers: ThreadPoolExecutor, encoders: ThreadPoolExecutor, putter: "_Putter"
-    ) -> None:
-        pending: list[Future[Piece]] | None = None
-        region: Region = ()
-        for following in itertools.chain(self._needed_tiles(tile), [None]):
-            coming = None
-            if following is not None:
-                self._check_cancelled()
-                coming = [readers.submit(self._read, part) for part in self._pieces(following)]
-            if pending is not None:
+    def _stream(self, schedule: Schedule, readers: ThreadPoolExecutor, encoders: ThreadPoolExecutor, putter: "_Putter") -> None:
+        region: Region | None = None
+        pending: list[Future[Piece]] = []
+        for following in itertools.chain(self._needed_tiles(schedule.tile), [None]):
+            parts = [] if following is None else self._pieces(following)
+            share = len(parts) if region is None else -(-len(parts) * schedule.ahead // PIECES)
+            coming = [readers.submit(self._read, part) for part in parts[:share]]
+            if region is not None:
                 pieces = [future.result() for future in pending]
                 pending.clear()
-                self._encode_tile(region, pieces, workers, encoders, putter)
+                self._encode_tile(region, pieces, schedule.workers, encoders, putter)
                 del pieces
                 self.advance(prod(s.stop - s.start for s in region) * self.plan.dtype.itemsize)
-            if following is not None:
-                pending, region = coming, following
+            self._check_cancelled()
+            pending = coming + [readers.submit(self._read, part) for part in parts[share:]]
+            region = following
         putter.finish()
 
     def _check_cancelled(self) -> None:
