@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import emstore_schemas
 import jsonschema
 import pytest
 
+import emstore_schemas
 from emstore.store.documents import schemas
 
 INSTANCES = Path(__file__).parent / "instances"
