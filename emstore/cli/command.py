@@ -26,15 +26,19 @@ def command(as_json: bool) -> Iterator[Output]:
     mistake somewhere: exit code 70, without its traceback unless ``EMSTORE_DEBUG`` is set.
     """
     out = Output(as_json)
-    signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         yield out
         out.close()
         sys.stdout.flush()
+    except typer.Exit:
+        raise
     except BrokenPipeError:
         leave_quietly()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop: nothing may reach the user as a traceback
         fail(out, error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def fail(out: Output, error: BaseException) -> NoReturn:

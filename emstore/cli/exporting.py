@@ -23,7 +23,7 @@ def export(
     """Write a version as NIfTI, TIFF, OME-TIFF, MRC, HDF5, MP4 or GIF."""
     with command(as_json) as out:
         from emstore.export import export as write
-        from emstore.store.version import open_version
+        from emstore.store import open_version
 
         version = open_version(ref)
         lost = write(version.volume(), file, force=force, listener=out.listener)

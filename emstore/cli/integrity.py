@@ -69,8 +69,7 @@ def gc(
 ) -> None:
     """Clear what stopped or killed work left behind at or below REF. Sealed versions are never touched."""
     with command(as_json) as out:
-        from emstore.store.gc import collect
-        from emstore.store.store import resolve
+        from emstore.store import collect, resolve
 
         store, place = resolve(ref)
         found = collect(store, place, dry_run=dry_run)

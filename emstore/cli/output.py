@@ -22,6 +22,10 @@ EVERY: Final = 0.2
 """Seconds between two lines of progress in JSON."""
 
 
+LONGEST: Final = 28
+"""Characters of a task's name beside its progress bar, which needs the rest of the line."""
+
+
 class Output:
     """Where a command's results, events and errors go.
 
@@ -65,7 +69,11 @@ class Output:
             table.add_column(head, overflow="fold")
         for row in rows:
             table.add_row(*(Text(clean(cell)) for cell in row))
-        _console(sys.stdout).print(table)
+        # Rendered first: rich would end the process its own way when the reader of a pipe has gone.
+        console = _console(sys.stdout)
+        with console.capture() as rendered:
+            console.print(table)
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in rendered.get().splitlines()))
 
     def fields(self, pairs: Iterable[tuple[str, object]]) -> None:
         """Print named values, one a line."""
@@ -156,7 +164,12 @@ class Output:
             )
             self._progress = progress.Progress(*columns, console=_console(sys.stderr), transient=True)
             self._progress.start()
-        self._bars[task] = self._progress.add_task(clean(task), total=total or None)
+        self._bars[task] = self._progress.add_task(_short(clean(task)), total=total or None)
+
+
+def _short(task: str) -> str:
+    """Return the end of a long task's name, which tells more than its start."""
+    return task if len(task) <= LONGEST else f"...{task[-LONGEST:]}"
 
 
 def _console(stream: Any) -> "Console":

@@ -9,10 +9,8 @@ from emstore.cli.command import JsonOption, command
 from emstore.cli.output import Output
 
 if TYPE_CHECKING:
+    from emstore.store import Store, Version, VersionState
     from emstore.store.documents import VersionInfo
-    from emstore.store.listing import VersionState
-    from emstore.store.store import Store
-    from emstore.store.version import Version
 
 Ref = Annotated[str, typer.Argument(metavar="REF", help="STORE[/DATASET[/ARRAY[/vN]]]")]
 
@@ -28,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def init(store: Annotated[str, typer.Argument(metavar="STORE", help="A new path or URL.")], as_json: JsonOption = False) -> None:
     """Create an empty store."""
     with command(as_json) as out:
-        from emstore.store.store import create_store
+        from emstore.store import create_store
 
         made = create_store(store)
         out.result({"store": made.url, "store_id": made.id}, lambda: out.say(f"created an empty store at {made.url}"))
@@ -38,8 +36,7 @@ def ls(ref: Ref, as_json: JsonOption = False) -> None:
     """List the sealed versions at or below REF."""
     with command(as_json) as out:
         from emstore.geometry import Grid
-        from emstore.store.listing import versions
-        from emstore.store.store import resolve
+        from emstore.store import resolve, versions
 
         store, place = resolve(ref)
         found = [(state, state.info) for state in versions(store, place) if state.info is not None]
@@ -70,8 +67,7 @@ def ls(ref: Ref, as_json: JsonOption = False) -> None:
 def info(ref: Ref, as_json: JsonOption = False) -> None:
     """Show what a version is and how it came to be; for a store or dataset, what it holds."""
     with command(as_json) as out:
-        from emstore.store.store import resolve
-        from emstore.store.version import open_version
+        from emstore.store import open_version, resolve
 
         store, place = resolve(ref)
         if place.array is None:
@@ -83,8 +79,7 @@ def info(ref: Ref, as_json: JsonOption = False) -> None:
 def status(ref: Ref, as_json: JsonOption = False) -> None:
     """Show the state of every version number: sealed, being written, unfinished, or aborted."""
     with command(as_json) as out:
-        from emstore.store.listing import versions
-        from emstore.store.store import resolve
+        from emstore.store import resolve, versions
 
         store, place = resolve(ref)
         found = versions(store, place)
@@ -129,8 +124,7 @@ def summary(store: "Store", place: object, info: "VersionInfo") -> dict[str, Any
 
 
 def _info_store(out: Output, store: "Store", ref: str) -> None:
-    from emstore.store.listing import State, versions
-    from emstore.store.store import resolve
+    from emstore.store import State, resolve, versions
 
     _, place = resolve(ref)
     found = versions(store, place)
