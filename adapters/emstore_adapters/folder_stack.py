@@ -10,10 +10,12 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from emstore.header import RawHeader
 from emstore.source import SourceItem
+from emstore.volume import Volume
 
 _DIGITS = re.compile(r"\d+")
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
@@ -31,6 +33,15 @@ def by_folder(items: Sequence[SourceItem]) -> dict[str, list[SourceItem]]:
 def stack_name(folder: str, items: Sequence[SourceItem]) -> str:
     """Return a name for the stack: its folder's, as far as the user named one."""
     return folder or items[0].path.parent.name or items[0].path.stem
+
+
+def is_numbered(names: Sequence[str]) -> bool:
+    """Return whether most of the names differ in their numbers only: then they are meant as one series.
+
+    Files that are not so named are one stack only if they fit; else each is a picture of its own.
+    """
+    commonest = Counter(_DIGITS.sub("#", name.rpartition("/")[2]) for name in names).most_common(1)[0][1]
+    return 2 * commonest > len(names)
 
 
 def naming_notes(names: Sequence[str]) -> list[str]:
@@ -84,3 +95,13 @@ def bundled(name: str, items: Sequence[SourceItem], read: Callable[[SourceItem],
         return buffer.getvalue()
 
     return (RawHeader(f"{name.rpartition('/')[2]}.headers.zip", archive),)
+
+
+def unique_names(volumes: Sequence[Volume]) -> list[Volume]:
+    """Return the volumes with a number after every name that was taken already."""
+    seen: dict[str, int] = {}
+    renamed = []
+    for volume in volumes:
+        count = seen[volume.name] = seen.get(volume.name, 0) + 1
+        renamed.append(volume if count == 1 else replace(volume, name=f"{volume.name} ({count})"))
+    return renamed

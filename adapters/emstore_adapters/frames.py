@@ -4,7 +4,8 @@ Rules
 -----
 - A folder of pictures is a series along ``t`` with unknown time step: nothing in the files says what lies between two of
   them. Frames keep the natural order of their names; one that differs from the first in size, samples or type is an error
-  by name. Folders inside folders are series of their own.
+  by name; only where the names are no numbered series are pictures that do not fit each other volumes of their own.
+  Folders inside folders are series of their own.
 - Grey pictures have no channel axis; RGB, RGBA, CMYK and grey with alpha have one, ``c``, in front of ``y, x``.
 - PNG with a colour table keeps its indices; the table is in the header. One-bit PNG gives booleans; 2 and 4 bits come
   spread over 0 to 255, as the PNG standard's sample depth scaling says. 16-bit PNG is exact, colour included.
@@ -28,7 +29,7 @@ from emstore.header import Header, json_safe
 from emstore.source import Source, SourceItem
 from emstore.volume import Region, Volume
 from emstore_adapters.flat import checked_region
-from emstore_adapters.folder_stack import bundled, by_folder, naming_notes, stack_name
+from emstore_adapters.folder_stack import bundled, by_folder, is_numbered, naming_notes, stack_name, unique_names
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8\xff"
@@ -92,8 +93,13 @@ class FramesAdapter:
         Capacity
             A picture is larger than Pillow's ``Image.MAX_IMAGE_PIXELS``.
         """
-        volumes = [_series(folder, items, source) for folder, items in by_folder(source.items).items()]
-        return [volume for volume in volumes if volume is not None]
+        volumes: list[Volume | None] = []
+        for folder, items in by_folder(source.items).items():
+            if _belong_together(folder, items):
+                volumes.append(_series(folder, items, source))
+            else:
+                volumes += [_series(folder, [item], source) for item in items]
+        return unique_names([volume for volume in volumes if volume is not None])
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,17 @@ def _decode(path: Path, name: str, facts: _Facts) -> npt.NDArray[Any]:
         text = str(error)
         kind = SourceIncomplete if "truncated" in text.lower() or isinstance(error, EOFError) else SourceUnreadable
         raise kind(f"this frame cannot be decoded: {text}", where=name, fix="copy the file again") from error
+
+
+def _belong_together(folder: str, items: Sequence[SourceItem]) -> bool:
+    """Return whether pictures are one series: by their names, or because they fit each other."""
+    if len(items) == 1 or is_numbered([item.name for item in items]):
+        return True
+    try:
+        _series(folder, items, Source(tuple(items)))
+    except SourceUnreadable as error:
+        return error.kind is not Kind.SOURCE_INCONSISTENT
+    return True
 
 
 def _series(folder: str, items: Sequence[SourceItem], source: Source) -> Volume | None:

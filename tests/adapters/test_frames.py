@@ -138,6 +138,13 @@ def test_mismatched_frame_is_named(tmp_path: Path, odd: np.ndarray, word: str) -
     assert np.array_equal(everything(open_one(tmp_path, allow_partial=True)), np.delete(values, 2, axis=0))
 
 
+def test_unrelated_pictures_stay_apart(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 5), "u1")).save(tmp_path / "overview.png")
+    Image.fromarray(np.zeros((6, 7), "u1")).save(tmp_path / "detail.png")
+    source = Source.of([tmp_path])
+    assert {volume.name: volume.shape for volume in FramesAdapter().open(source)} == {"overview": (4, 5), "detail": (6, 7)}
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_cut_frame_is_named(tmp_path: Path, suffix: str) -> None:
     values = RNG.integers(0, 255, (4, 30, 40), dtype=np.uint8)

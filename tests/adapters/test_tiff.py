@@ -423,6 +423,15 @@ def test_folders_inside_are_stacks_of_their_own(tmp_path: Path) -> None:
     assert np.array_equal(everything(volumes["SE"]), two)
 
 
+def test_unrelated_pictures_stay_apart(tmp_path: Path) -> None:
+    pictures = {"overview": np.zeros((4, 5), "u1"), "detail": np.ones((6, 7), "u1"), "lamella": np.ones((6, 7), "u2")}
+    for name, values in pictures.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", values)
+    found = {volume.name: everything(volume) for volume in open_all(tmp_path)}
+    assert found.keys() == pictures.keys()
+    assert all(np.array_equal(found[name], values) for name, values in pictures.items())
+
+
 def test_stacks_in_a_folder_stay_apart(tmp_path: Path) -> None:
     values = RNG.integers(0, 9, (2, 3, 4, 5), dtype=np.uint8)
     for i in range(2):
@@ -509,7 +518,9 @@ def test_cut_stacks_say_how_much_is_good(tmp_path: Path, how: str) -> None:
     with pytest.raises(SourceIncomplete, match=r"\d+ (of \d+ )?(pages|images)") as caught:
         open_all(path)
     assert caught.value.where == path.name
-    whole = everything(open_one(path, allow_partial=True))
+    volume = open_one(path, allow_partial=True)
+    assert how != "imagej" or any("tifffile" in note for note in volume.notes)
+    whole = everything(volume)
     if how == "ome":  # what ties the pages together stood at the end
         whole = whole[np.newaxis]
     assert len(whole) in ((1,) if how == "ome" else (6, 7))

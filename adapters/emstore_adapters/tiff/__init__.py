@@ -3,7 +3,8 @@
 Rules
 -----
 - A folder of single-page files is one stack along ``z``, in the natural order of the names. A slice that differs from the
-  first in shape or type is an error by name. Folders inside folders are stacks of their own.
+  first in shape or type is an error by name; only where the names are no numbered series (most of them alike but for
+  their digits) are files that do not fit each other pictures of their own. Folders inside folders are stacks of their own.
 - Files with several pages stay volumes of their own; pages of a plain multi-page file run along ``z``.
 - Samples (RGB, RGBA) are the ``c`` axis. Values are kept as stored: indices of a colour table stay indices,
   ``miniswhite`` stays inverted; a note says so.

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from emstore.errors import SourceUnreadable
+from emstore.errors import Kind, SourceUnreadable
 from emstore.source import Source, SourceItem
 from emstore.volume import Volume
-from emstore_adapters.folder_stack import by_folder
+from emstore_adapters.folder_stack import by_folder, is_numbered, unique_names
 from emstore_adapters.tiff.ifd import signature
 from emstore_adapters.tiff.series import volumes_of_file
 from emstore_adapters.tiff.stack import is_slice, stack_of
@@ -41,7 +41,7 @@ class TiffAdapter:
         """
         volumes: list[Volume] = []
         for folder, items in by_folder(source.items).items():
-            if len(items) > 1 and _first_is_slice(items):
+            if len(items) > 1 and _first_is_slice(items) and _belong_together(folder, items):
                 volumes += stack_of(folder, items, source)
                 continue
             done: set[Path] = set()
@@ -55,7 +55,7 @@ class TiffAdapter:
                     continue
                 done |= {path.resolve() for volume in found for path in volume.files}
                 volumes += found
-        return _with_unique_names(volumes)
+        return unique_names(volumes)
 
 
 def _first_is_slice(items: Sequence[SourceItem]) -> bool:
@@ -68,12 +68,12 @@ def _first_is_slice(items: Sequence[SourceItem]) -> bool:
     return False
 
 
-def _with_unique_names(volumes: list[Volume]) -> list[Volume]:
-    from dataclasses import replace
-
-    seen: dict[str, int] = {}
-    renamed = []
-    for volume in volumes:
-        count = seen[volume.name] = seen.get(volume.name, 0) + 1
-        renamed.append(volume if count == 1 else replace(volume, name=f"{volume.name} ({count})"))
-    return renamed
+def _belong_together(folder: str, items: Sequence[SourceItem]) -> bool:
+    """Return whether files are one stack: by their names, or because they fit each other."""
+    if is_numbered([item.name for item in items]):
+        return True
+    try:
+        stack_of(folder, items, Source(tuple(items)))
+    except SourceUnreadable as error:
+        return error.kind is not Kind.SOURCE_INCONSISTENT
+    return True

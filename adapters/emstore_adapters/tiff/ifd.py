@@ -15,7 +15,10 @@ from emstore.errors import SourceIncomplete, SourceUnreadable
 
 _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS: Final = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_WINDOW: Final = 8 << 10
+_FIRST: Final = 8 << 10
+"""Most writers put the first directory at the beginning: it comes with the first read, bytes."""
+_NEXT: Final = 1 << 10
+"""What is read at once elsewhere: a usual directory, little of the image beside it, bytes."""
 _MAX_VALUES: Final = 64 << 20
 MAX_PAGES: Final = 1_000_000
 _MAX_ENTRIES: Final = 65_536
@@ -74,7 +77,7 @@ class Skeleton:
         self._file = file
         self._name = name
         self._start = 0
-        self._window = file.read(_WINDOW) or b""
+        self._window = file.read(_FIRST) or b""
         self.size = file.seek(0, 2)
         known = signature(self._window)
         if known is None:
@@ -91,7 +94,7 @@ class Skeleton:
                     fix="copy the file again",
                 )
             self._file.seek(at)
-            self._start, self._window = at, self._file.read(max(count, _WINDOW)) or b""
+            self._start, self._window = at, self._file.read(max(count, _NEXT)) or b""
         return self._window[at - self._start : at - self._start + count]
 
     def _unpack(self, form: str, at: int) -> int:

@@ -5,8 +5,11 @@ decoders, only those that the region touches.
 """
 
 import itertools
+import logging
 import math
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,7 +129,7 @@ def _first_page(path: Path) -> Any:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page: Any = file.pages[0]
         # Tags are fetched when first asked for: now, while the file is open.
         _ = page.dataoffsets, page.databytecounts, page.decode, page.jpegheader, page.jpegtables
         return page
@@ -144,6 +147,24 @@ def call_tifffile(read: Callable[[], Any], name: str) -> Any:
         ) from error
     except Exception as error:
         raise SourceUnreadable(f"tifffile cannot read it: {error}", where=name, fix="copy the file again") from error
+
+
+@contextmanager
+def tifffile_log() -> Iterator[list[str]]:
+    """Collect what tifffile logs, as notes: it repairs or leaves out damaged parts and only says so in its log."""
+    notes: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == mine:
+                notes.append(f"tifffile: {record.getMessage()}")
+
+    mine, logger, collector = threading.get_ident(), logging.getLogger("tifffile"), Collector(logging.WARNING)
+    logger.addHandler(collector)
+    try:
+        yield notes
+    finally:
+        logger.removeHandler(collector)
 
 
 def segment_shape(page: Any) -> tuple[int, int, int]:

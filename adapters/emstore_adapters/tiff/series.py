@@ -3,6 +3,7 @@
 import enum
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from emstore.source import Source, SourceItem
 from emstore.volume import LazyArray, Volume
 from emstore_adapters.flat import FlatArray, PlainBytes
 from emstore_adapters.tiff.ifd import Skeleton
-from emstore_adapters.tiff.pages import MAX_SEGMENT, Page, PageArray, call_tifffile, segment_shape
+from emstore_adapters.tiff.pages import MAX_SEGMENT, Page, PageArray, call_tifffile, segment_shape, tifffile_log
 from emstore_adapters.tiff.scale import Scale, scale_of
 from emstore_adapters.tiff.vendors import modality_of, terms_of
 
@@ -40,7 +41,9 @@ def volumes_of_file(item: SourceItem, source: Source) -> list[Volume]:
         See `emstore_adapters.tiff.TiffAdapter.open`.
     """
     _check_chain(item, source)
-    return call_tifffile(lambda: _volumes(item, source), item.name)  # type: ignore[no-any-return]
+    with tifffile_log() as log:
+        volumes: list[Volume] = call_tifffile(lambda: _volumes(item, source), item.name)
+    return [replace(volume, notes=(*volume.notes, *log)) for volume in volumes]
 
 
 def _check_chain(item: SourceItem, source: Source) -> None:

@@ -18,7 +18,7 @@ from emstore.source import Source, SourceItem
 from emstore.volume import Volume
 from emstore_adapters.folder_stack import bundled, naming_notes, stack_name
 from emstore_adapters.tiff.ifd import Directory, Skeleton
-from emstore_adapters.tiff.pages import Page, PageArray, call_tifffile
+from emstore_adapters.tiff.pages import Page, PageArray, call_tifffile, tifffile_log
 from emstore_adapters.tiff.scale import Scale, scale_of
 from emstore_adapters.tiff.series import (
     axis_names,
@@ -137,7 +137,7 @@ def _unreadable(error: OSError, item: SourceItem) -> SourceUnreadable:
 def _parse_first(item: SourceItem, count: int, structure: tuple[tuple[int, ...], ...]) -> _First:
     import tifffile
 
-    with tifffile.TiffFile(item.path) as file:
+    with tifffile_log() as log, tifffile.TiffFile(item.path) as file:
         page: Any = file.pages[0]
         if page.dtype is None or page.dtype.kind not in "biufc":
             raise SourceUnreadable(
@@ -163,7 +163,7 @@ def _parse_first(item: SourceItem, count: int, structure: tuple[tuple[int, ...],
             scale=scale,
             header=Header("OME-TIFF" if file.is_ome else "TIFF", tree_of(file, page), terms_of(page)),
             modality=modality_of(page, slices=count),
-            notes=(*scale.notes, *photometric_notes(page)),
+            notes=(*scale.notes, *photometric_notes(page), *log),
         )  # fmt: skip
 
 
