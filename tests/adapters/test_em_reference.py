@@ -143,3 +143,27 @@ def test_python_objects_are_refused(instrument_file: Find) -> None:
 def test_other_formats_are_left_alone(instrument_file: Find, name: str) -> None:
     with Source.of([instrument_file(f"stem/{name}")]) as source:
         assert [EmAdapter().sniff(item) for item in source.items] == [0]
+
+
+def test_an_eels_spectrum_image_of_a_velox_file_equals_the_reference(instrument_file: Find, tmp_path: Path) -> None:
+    """No real file with one is at hand: one is added to a real file, as the reference reader expects it."""
+    import h5py
+
+    def document(content: dict[str, Any]) -> np.ndarray[Any, Any]:
+        return np.frombuffer(json.dumps(content).encode(), np.uint8)[:, None]
+
+    pytest.importorskip("sparse")
+    with Source.of([instrument_file("stem/velox_emd_version11.zip")]) as source:
+        [item] = [item for item in source.items if "Reduced" not in item.name]
+        path = tmp_path / "eels.emd"
+        path.write_bytes(item.path.read_bytes())
+    values = np.random.default_rng(1).random((16, 50, 12), np.float32)
+    with h5py.File(path, "a") as file:
+        group = file["Data"].create_group("EelsSpectrumImage/low")
+        group["Data"] = values
+        group["Metadata"] = document({"Detectors": {}})
+        group["AcquisitionMetadata"] = document({"Data": {"offset": -20.0, "dispersion": 0.25}})
+    expected = [(v, a) for v, a in reference(path) if a[-1]["name"] == "Energy-loss"]
+    [volume] = [volume for volume in EmAdapter().open(Source.of([path])) if volume.name == "EELS"]
+    assert problem(volume, *expected[0], 1e-9) is None
+    assert (volume.grid.dims, volume.modality) == (("y", "x", "energy"), "eels")

@@ -5,7 +5,7 @@ introduced, arrays were written x first, and are transposed, lazily. Raw header:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,10 @@ def read(item: SourceItem, source: Source) -> Sequence[Signal]:
         tree = hdf5.tree(file)
         raw = hdf5.dump(item.path, item.name, item.path.name, lambda _: False)
         for found in _described(file, item.name):
-            signals.append(_signal(item, file, found, tree, raw, tuple(notes)))
+            signals.append(_signal(item, file, found, tree, raw))
     if not signals:
         raise SourceUnreadable("holds no dataset that can be read", where=item.name, kind=Kind.SOURCE_UNSUPPORTED)
-    return signals
+    return [replace(signal, notes=tuple(notes)) for signal in signals]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _described(file: Any, where: str) -> list[dict[str, Any]]:
     return list(reader.dictionaries)
 
 
-def _signal(item: SourceItem, file: Any, found: dict[str, Any], tree: dict[str, Any], raw: Any, notes: tuple[str, ...]) -> Signal:
+def _signal(item: SourceItem, file: Any, found: dict[str, Any], tree: dict[str, Any], raw: Any) -> Signal:
     keys: tuple[str, ...] = found["metadata"]["datasets"]
     axes = found["axes"]
     parts = [hdf5.array(item.path, item.name, file[key]) for key in keys]
@@ -126,7 +126,6 @@ def _signal(item: SourceItem, file: Any, found: dict[str, Any], tree: dict[str, 
         (raw,),
         (item.path,),
         "stem" if len(data.shape) >= 4 else None,
-        notes=notes,
     )
 
 

@@ -31,7 +31,7 @@ def opened(path: Path, where: str) -> Iterator[Any]:
     import h5py
 
     _compression_plugins()
-    with guarded(where), h5py.File(path, "r") as file:
+    with guarded(where, path), h5py.File(path, "r") as file:
         yield file
 
 

@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from emstore.errors import EmstoreError, InvalidInput, Kind, SourceIncomplete, SourceUnreadable
@@ -56,8 +57,10 @@ class _Collector(logging.Filter):
 
 
 @contextmanager
-def guarded(where: str) -> Iterator[list[str]]:
+def guarded(where: str, path: Path | None = None) -> Iterator[list[str]]:
     """Run library code: yields the list of what it warned of; every stray exception becomes `SourceUnreadable`.
+
+    `path`, where the library knows it, is replaced by `where` in messages.
 
     Raises
     ------
@@ -81,7 +84,8 @@ def guarded(where: str) -> Iterator[list[str]]:
             f"a library is missing: {error}", where=where, fix="pip install 'emstore[em]'", kind=Kind.MISSING_EXTRA
         ) from error
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
+        # Reasons are kept in the Record, where no folder of this machine belongs.
+        text = " ".join((str(error) if path is None else str(error).replace(str(path), where)).split())[:300]
         if isinstance(error, EOFError | struct.error) or "truncated file" in text:
             raise SourceIncomplete(
                 f"ends before its header does, so none of it is good ({text})",

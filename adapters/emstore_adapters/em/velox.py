@@ -7,6 +7,7 @@ first frame without its NUL padding.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,11 +38,10 @@ def read(item: SourceItem, source: Source) -> Sequence[Signal]:
                 raise SourceUnreadable(f"describes {len(described)} of its {len(keys)} arrays of kind {kind}", where=item.name)
             signals += [_plain(item, data[kind][key], found) for key, found in zip(keys, described, strict=True)]
         signals += _spectrum_image(item, file)
-        if "EelsSpectrumImage" in data:
-            notes.append("EELS spectrum images of this file are not read")
+        signals += _eels(item, file)
         if not signals:
             raise SourceUnreadable("holds no image and no spectrum", where=item.name, kind=Kind.SOURCE_UNSUPPORTED)
-    return signals
+    return [replace(signal, notes=tuple(notes)) for signal in signals]
 
 
 def _described(file: Any, choice: str) -> list[dict[str, Any]]:
@@ -107,6 +107,43 @@ def _spectrum_image(item: SourceItem, file: Any) -> list[Signal]:
     return [_signal(item, array, axes, {"General": {"title": title}}, original, _blob(item, streams[0]), "eds")]
 
 
+def _eels(item: SourceItem, file: Any) -> list[Signal]:
+    """Return EELS spectrum images (y, x, energy) and line scans (x, energy), one per energy range, calibrated in eV."""
+    from rsciio.emd._emd_velox import FeiEMDReader
+    from rsciio.utils._units import convert_units
+    from rsciio.utils.hdf5 import _parse_sub_data_group_metadata
+
+    data = file["Data"]
+    groups = [data["EelsSpectrumImage"][key] for key in data.get("EelsSpectrumImage", ())]
+    if not groups or "SpectrumImage" not in data:
+        return []
+    original = _parse_sub_data_group_metadata(data["SpectrumImage"][next(iter(data["SpectrumImage"]))])
+    result = original["BinaryResult"]
+    step, offset, given = result["PixelSize"], result["Offset"], result["PixelUnitX"]
+    step_x, unit = FeiEMDReader()._convert_scale_units(step["width"], given)
+    axes = [{"name": "x", "scale": step_x, "offset": convert_units(float(offset["x"]), given, unit)}]
+    if "y" in offset:
+        height = convert_units(float(step["height"]), result["PixelUnitY"], unit)
+        axes.insert(0, {"name": "y", "scale": height, "offset": convert_units(float(offset["y"]), result["PixelUnitY"], unit)})
+    axes = [{**axis, "units": unit, "navigate": True} for axis in axes]
+    signals = []
+    for group in groups:
+        energy = _parse_sub_data_group_metadata(group, "AcquisitionMetadata")["Data"]
+        base = hdf5.array(item.path, item.name, group["Data"])
+        cube: LazyArray = View(base, (2, 0, 1)) if len(base.shape) == 3 else base
+        last = {
+            "name": "Energy-loss",
+            "scale": energy["dispersion"],
+            "offset": energy["offset"],
+            "units": "eV",
+            "navigate": False,
+        }
+        own = original | _parse_sub_data_group_metadata(group)
+        spread = axes[len(axes) + 1 - len(cube.shape) :]
+        signals.append(_signal(item, cube, [*spread, last], {"General": {"title": "EELS"}}, own, _blob(item, group), "eels"))
+    return signals
+
+
 def _frames(data: Any) -> int | None:
     """Return how many frames of the event stream count, where the file says so."""
     try:
@@ -130,7 +167,7 @@ def _signal(
     title = str(metadata["General"].get("title") or "")
     if modality is None:
         modality = "eds" if metadata.get("Signal", {}).get("signal_type", "").startswith("EDS") else _mode(original)
-    if title and modality != "eds":
+    if title and modality not in ("eds", "eels"):
         facts[terms.DETECTOR] = title
     seconds = terms.at(original, ("Acquisition", "AcquisitionStartDatetime", "DateTime"))
     try:
