@@ -221,7 +221,8 @@ def _write_gif(film: _Film, times: tuple[Fraction, ...], path: Path, notes: list
         notes.append("GIF keeps frame times to 10 ms; they are rounded")
     if film.colour:
         notes.append("GIF colours are reduced to a fixed palette of 256")
-    with av.open(str(path), "w", format="gif") as movie:
+    last = str(ticks[-1] - ticks[-2])
+    with av.open(str(path), "w", format="gif", options={"final_delay": last}) as movie:
         stream: Any = movie.add_stream("gif", rate=100)
         stream.width, stream.height, stream.pix_fmt = width, height, "rgb8" if film.colour else "gray"
         stream.codec_context.time_base = _GIF_TICK

@@ -64,7 +64,7 @@ class TiffExporter:
                 fix="export to .h5, which holds any axes",
             )
         big = volume.nbytes > _CLASSIC_LIMIT
-        imagej = not ome and not big and dtype.str in _IMAGEJ_TYPES and set(volume.grid.dims) <= set(_IMAGEJ_ORDER)
+        imagej = not ome and not big and not _why_not_imagej(volume)
         if imagej:
             volume = reordered(volume, [name for name in _IMAGEJ_ORDER if name in volume.grid.dims])
         metadata = _ome(volume) if ome else _imagej(volume) if imagej else _plain(volume, big, notes)
@@ -106,6 +106,15 @@ def _time(axis: Axis) -> float | None:
 
 def _axes(volume: Volume) -> dict[str, Axis]:
     return {axis.name: axis for axis in volume.grid.axes}
+
+
+def _why_not_imagej(volume: Volume) -> str:
+    """Return why ImageJ could not read the volume as a hyperstack; empty if it could."""
+    if volume.dtype.newbyteorder("<").str not in _IMAGEJ_TYPES:
+        return f"with {volume.dtype.name} values"
+    if not set(volume.grid.dims) <= set(_IMAGEJ_ORDER):
+        return "with these axes"
+    return "one pixel wide" if volume.shape[-1] == 1 else ""  # tifffile takes such an axis for samples of a pixel
 
 
 def _resolution(volume: Volume, *, imagej: bool) -> dict[str, Any]:
@@ -165,13 +174,7 @@ def _ome(volume: Volume) -> dict[str, Any]:
 
 def _plain(volume: Volume, big: bool, notes: list[str]) -> dict[str, Any]:
     """Return metadata for tifffile's own JSON description; other programs see a stack of pages."""
-    why = (
-        "over 4 GB"
-        if big
-        else f"with {volume.dtype.name} values"
-        if set(volume.grid.dims) <= set(_IMAGEJ_ORDER)
-        else "with these axes"
-    )
+    why = "over 4 GB" if big else _why_not_imagej(volume)
     notes.append(f"ImageJ cannot read stacks {why}; other programs see plain pages, the axes are kept in the description")
     letters = {"t": "T", "c": "C", "z": "Z", "y": "Y", "x": "X"}
     metadata: dict[str, Any] = {
