@@ -17,7 +17,7 @@ from emstore_adapters.gzip_stream import MAGIC, MAX_RATIO, GzipBytes, stated_siz
 HEADER_BYTES: Final = {1: 348, 2: 540}
 _SINGLE: Final = {b"n+1\x00": 1, b"n+2\x00": 2}
 _PAIR: Final = {b"ni1\x00": 1, b"ni2\x00": 2}
-_MAX_PREFIX: Final = 256 << 20
+_MAX_PREFIX: Final = 64 << 20
 """Most that header and extensions may take up before the voxels, bytes."""
 _MAX_COUNTED: Final = 4 << 30
 """Most that is unpacked at open to say how much of a suspicious gzip file is good, bytes."""
