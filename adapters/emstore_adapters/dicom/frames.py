@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_FRAME: Final = 1 << 30
 """Largest frame that is decoded, bytes."""
 
+_RLE: Final = "1.2.840.10008.1.2.5"
 # One order for everybody, so the same file decodes the same everywhere. GDCM first where pydicom's own order has it
 # first and rounding could differ (lossy JPEG); elsewhere the decoder that survives damaged input best.
 _DECODERS: Final = {
@@ -37,7 +38,7 @@ _DECODERS: Final = {
     "1.2.840.10008.1.2.4.201": ("pylibjpeg",),
     "1.2.840.10008.1.2.4.202": ("pylibjpeg",),
     "1.2.840.10008.1.2.4.203": ("pylibjpeg",),
-    "1.2.840.10008.1.2.5": ("pylibjpeg", "pydicom"),
+    _RLE: ("pydicom",),  # pylibjpeg-rle aborts the whole process on damaged input
 }
 
 
@@ -160,6 +161,12 @@ class FrameReader:
         if size is not None and size != (layout.rows, layout.columns):
             raise SourceUnreadable(
                 f"its compressed frame is {size[0]} x {size[1]} pixels, its header says {layout.rows} x {layout.columns}",
+                where=where,
+                kind=Kind.SOURCE_INCONSISTENT,
+            )
+        if layout.syntax == _RLE and len(raw) * 8 > layout.frame_bits * 2 + 8192:
+            raise SourceUnreadable(
+                f"its compressed frame of {len(raw)} bytes is larger than RLE can make it",
                 where=where,
                 kind=Kind.SOURCE_INCONSISTENT,
             )

@@ -127,6 +127,8 @@ def _read(parsed: ParsedFile, source: Source) -> DicomFile | None:
 
 
 def _not_an_image(parsed: ParsedFile) -> str | None:
+    from pydicom.uid import UID
+
     dataset = parsed.dataset
     sop = values.text(dataset, "SOPClassUID") or values.text(dataset.file_meta, "MediaStorageSOPClassUID") or ""
     known = next((word for uid, word in _NO_IMAGE.items() if sop == uid or sop.startswith(uid + ".")), None)
@@ -135,7 +137,7 @@ def _not_an_image(parsed: ParsedFile) -> str | None:
     if known is not None and parsed.pixels is None:
         return known
     if parsed.pixels is None:
-        if "Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset:
+        if "BitsAllocated" in dataset or "Image" in UID(sop).name:  # an image class, cut before its pixels
             raise SourceIncomplete(
                 "ends before its pixel data; 0 frames are good",
                 where=parsed.item.name,

@@ -27,6 +27,10 @@ def cine_axis(dataset: "Dataset", frames: int) -> tuple[Axis, tuple[str, ...]]:
     step = values.number(dataset, "FrameTime")
     if step is not None and step > 0:
         return Axis("t", frames, AxisKind.TIME, spacing=step, unit=MILLISECOND), (*notes, "Frame times are from FrameTime.")
+    duration = values.number(dataset, "ActualFrameDuration")
+    if duration is not None and duration > 0 and "DYNAMIC" in values.texts(dataset, "ImageType"):
+        notes.append("Frame times are from ActualFrameDuration, one frame after the other.")
+        return Axis("t", frames, AxisKind.TIME, spacing=duration, unit=MILLISECOND), tuple(notes)
     for keyword in ("CineRate", "RecommendedDisplayFrameRate"):
         rate = values.number(dataset, keyword)
         if rate is not None and rate > 0:

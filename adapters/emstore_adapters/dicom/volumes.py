@@ -98,6 +98,8 @@ def _cine(name: str, found: Found, dataset: "Dataset") -> Volume:
     layout = file.reader.layout
     spacing = pixel_spacing(dataset, file.modality)
     notes = list(spacing.notes)
+    if file.modality in _SCANNERS and layout.frames == 1:
+        notes.append("The header does not place this image in space, so it is a volume of its own.")
     time, time_notes = _frame_axis(dataset, file)
     slices = time is not None and time.name == "z"
     axes = [*([] if time is None or slices else [time]), *colour_axis(layout.samples), *([time] if time and slices else [])]
