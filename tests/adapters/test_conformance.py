@@ -67,6 +67,7 @@ class TestFrames(AdapterConformance):
 class TestVideo(AdapterConformance):
     adapter = VideoAdapter
     files = made.video
+    test_slices_read_what_they_need = None  # a film can only be read from its last key frame on
     raw_verbatim = False
 
 

@@ -97,6 +97,10 @@ def frames(folder: Path) -> list[Path | Sample]:
         for k in range(count):
             Image.fromarray(ramp((count, *shape), np.uint8)[k]).save(folder / name / f"frame_{k}.png")
         found.append(folder / name)
+    (folder / "noisy").mkdir()  # large files, not only large images
+    for k in range(16):
+        Image.fromarray(noise((512, 512), np.uint8) + k).save(folder / "noisy" / f"frame_{k}.png", compress_level=1)
+    found.append(folder / "noisy")
     Image.fromarray(noise((30, 40, 3), np.uint8)).save(folder / "one.png")
     Image.fromarray(noise((30, 40), np.uint8)).save(folder / "one.jpg")
     return [*found, folder / "one.png", folder / "one.jpg"]
