@@ -56,6 +56,11 @@ class Stack:
         return self.times[0]
 
 
+def says_when(key: str) -> bool:
+    """Whether a key's values are dates or times of day, which may identify a patient and so stay in the header."""
+    return key.endswith(("DateTime", "AcquisitionTime", "ContentTime"))
+
+
 def normal_of(plane: Plane) -> npt.NDArray[np.float64]:
     """Return a plane's unit normal, shape (3,), order x, y, z: row direction x column direction (right-handed)."""
     return np.asarray(cross(plane.place.orientation[:3], plane.place.orientation[3:]))
@@ -124,8 +129,8 @@ def _with_rest(parts: Any, whole: list[list[Plane]], keys: tuple[str, ...], coun
     stacks = [Stack(tuple(map(tuple, whole)), keys if len(whole) > 1 else (), notes=(note,))]
     for value, part in parts:
         if len(part) < count:
-            label = ",".join(str(v) for v in value)
-            text = f"{keys[0]} {label} has {len(part)} of {count} slices, so it is a volume of its own."
+            label = "" if says_when(keys[0]) else ",".join(str(v) for v in value)
+            text = f"One repeat ({' '.join((keys[0], label)).strip()}) has {len(part)} of {count} slices: a volume of its own."
             stacks.append(Stack((tuple(part),), labels={"part": label}, notes=(text,)))
     return stacks
 

@@ -17,7 +17,7 @@ from emstore_adapters.dicom.reader import guarded, parse
 from emstore_adapters.dicom.series import Found
 from emstore_adapters.dicom.spacing import pixel_spacing
 from emstore_adapters.dicom.stackarray import PlaneArray, PlaneSource
-from emstore_adapters.dicom.stacks import Stack
+from emstore_adapters.dicom.stacks import Stack, says_when
 from emstore_adapters.dicom.times import cine_axis, repeat_axis
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def _stack(name: str, found: Found, dataset: "Dataset", stack: Stack) -> Volume:
     scale, scale_attributes, scale_notes = _scale([plane.rescale for plane in planes])
     attributes = _attributes(dataset, first.file) | scale_attributes | _frame_order(planes)
     if stack.repeat_key:
-        attributes["repeats"] = {key: json_safe([time[0].keys.get(key) for time in stack.times]) for key in stack.repeat_key}
+        attributes["repeats"] = {
+            key: json_safe([time[0].keys.get(key) for time in stack.times]) for key in stack.repeat_key if not says_when(key)
+        }
     all_notes = (*notes, *stack.notes, *time_notes, *found.notes, *scale_notes)
     return _volume(name, found, dataset, data, grid, scale, attributes, all_notes)
 

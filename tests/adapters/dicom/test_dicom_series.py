@@ -288,3 +288,13 @@ def test_dose_grid(tmp_path: Path, write_dicom: Write, open_dicom: Open) -> None
     assert volume.grid.axis("z").spacing == 2.0
     assert volume.scale is not None
     assert (volume.scale.slope, volume.scale.unit) == (0.001, "GY")
+
+
+def test_dates_of_repeats_stay_in_the_header(tmp_path: Path, write_slices: Write, open_dicom: Open) -> None:
+    for second, count in ((1, 5), (2, 5), (3, 3)):
+        write_slices(tmp_path / str(second), UP[:count], AcquisitionDateTime=f"2019070812000{second}")
+    volumes = open_dicom(tmp_path)
+    assert sorted(v.shape for v in volumes) == [(2, 5, 6, 5), (3, 6, 5)]
+    assert "20190708" not in json.dumps([[v.name, v.notes, v.attributes, v.header.terms] for v in volumes])
+    [run] = [v for v in volumes if v.grid.dims[0] == "t"]
+    assert run.grid.axis("t").spacing == pytest.approx(1000.0)
