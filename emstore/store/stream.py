@@ -95,7 +95,9 @@ class StreamWriter:
         available = plan.memory - min(baseline, BASELINE)
         schedule = plan.schedule(available)
         in_flight = _Bytes(PUTS * max(level.codec.chunks.nbytes * level.codec.count for level in plan.levels))
-        readers = ThreadPoolExecutor(min(schedule.workers, READERS), "read")
+        # An array that is best read front to back (a video, a compressed stream) may say so.
+        one_reader = getattr(self.data, "sequential", False)
+        readers = ThreadPoolExecutor(1 if one_reader else min(schedule.workers, READERS), "read")
         encoders = ThreadPoolExecutor(schedule.workers, "encode")
         putters = ThreadPoolExecutor(2 * PUTS, "put")
         try:
@@ -186,9 +188,12 @@ class StreamWriter:
                 raise
 
         futures = [encoders.submit(work) for _ in range(workers)]
-        wait(futures)
-        for future in futures:
-            future.result()
+        try:
+            wait(futures)
+            for future in futures:
+                future.result()
+        finally:
+            failed.set()  # after Ctrl-C here the threads stop at their next chunk
 
     def _encode_chunk(self, index: Shape, pieces: list[Piece], putter: "_Putter") -> None:
         """Carry one level-0 chunk as far up the pyramid as it goes."""

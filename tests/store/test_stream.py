@@ -175,6 +175,15 @@ def test_stopping_leaves_what_a_rerun_goes_on_from(tiled: Volume) -> None:
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "encode", "put"))]
 
 
+def test_a_source_best_read_in_order_is_read_in_order(tiled: Volume) -> None:
+    tiled.data.sequential = True  # type: ignore[attr-defined]
+    tiled.data.block = (1, 150, 140)  # type: ignore[attr-defined,misc]
+    write_version_data(tiled, plan_version(tiled), MemorySink())
+    starts = [tuple(part.start for part in region) for region in tiled.data.regions]  # type: ignore[attr-defined]
+    assert len(starts) > 10
+    assert starts == sorted(starts)
+
+
 def test_a_source_that_fails_ends_the_write_with_its_own_error(tiled: Volume) -> None:
     tiled.data.fail_after = 5  # type: ignore[attr-defined]
     with pytest.raises(SourceUnreadable, match="slice 7"):
