@@ -9,10 +9,10 @@ MAX_LINES := 700
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench manifest schemas wheel clean
+.PHONY: help setup demo test lint format bench manifest schemas wheel constraints clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("emstore needs Python 3.11 or newer; say which one: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
@@ -43,13 +43,20 @@ bench: setup  ## measure the figures in tests/bench/ (minutes, an idle machine)
 	$(BIN)/python tests/bench/run.py
 
 manifest: setup  ## print what became of every real instrument file (EMSTORE_TEST_DATA says where they are)
-	$(BIN)/python tests/adapters/manifest_table.py
+	$(BIN)/python tests/support/manifest_table.py
 
 schemas: setup  ## write the JSON Schemas anew from the models
 	$(BIN)/python schemas/generate.py
 
 wheel: setup  ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m build --outdir dist .
+
+constraints:  ## pin anew, at the newest versions that fit together
+	$(PYTHON) -m venv --clear build/resolve
+	build/resolve/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	{ grep '^#' constraints.txt; build/resolve/bin/python -m pip freeze --exclude emstore; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -r build/resolve
 
 clean:  ## delete what was built, measured and drawn; .venv stays
 	rm -rf dist build demo-out bench-out .mypy_cache .ruff_cache .hypothesis .import_linter_cache
