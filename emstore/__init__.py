@@ -10,7 +10,6 @@ Everything is imported when it is first used, so that importing emstore costs ne
 """
 
 from importlib import import_module
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,7 +30,9 @@ _PUBLIC = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version("emstore")
+        from importlib.metadata import version
+
+        return version("emstore")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'emstore' has no attribute {name!r}")
     module, attribute = _PUBLIC[name]

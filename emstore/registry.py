@@ -129,6 +129,7 @@ def match(source: Source, *, name: str | None = None) -> tuple[Adapter, Source]:
     unknown: list[SourceItem] = []
     for item in source.items:
         scores = sniff(item)
+        item.forget_head()
         if not scores:
             unknown.append(item)
             continue

@@ -70,6 +70,10 @@ class SourceItem:
         except OSError as error:
             raise SourceUnreadable(f"cannot be read: {error.strerror}", where=self.name) from error
 
+    def forget_head(self) -> None:
+        """Free the memory of `head`: a folder may hold very many files."""
+        self.__dict__.pop("head", None)
+
     @property
     def extension(self) -> str:
         """The file's suffix in lower case, with a compression suffix kept: ``.dm3``, ``.nii.gz``."""

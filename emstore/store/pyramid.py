@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from math import prod, sqrt
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +24,6 @@ COARSEST: Final = 128
 """The pyramid ends at the first level whose spatial axes are all this size or smaller."""
 
 _NARROW: Final = 2
-_WIDE: Final = 8
 
 
 def reduction(kind: VolumeKind, dtype: np.dtype[Any]) -> str:
@@ -74,6 +72,8 @@ def reduce(block: npt.NDArray[Any], factors: Factors, how: str) -> npt.NDArray[A
     ndarray
         Of the same type, C-contiguous.
     """
+    from emstore.store import kernels  # the compiler is slow to import, and readers never need it
+
     if how == "mean" and block.dtype.kind == "c":
         out = np.empty([-(-n // f) for n, f in zip(block.shape, factors, strict=True)], block.dtype)
         out.real = reduce(np.ascontiguousarray(block.real), factors, how)
@@ -90,145 +90,19 @@ def reduce(block: npt.NDArray[Any], factors: Factors, how: str) -> npt.NDArray[A
     out = np.empty((len(source), -(-last[0] // z), -(-last[1] // y), -(-last[2] // x)), block.dtype)
     if how == "mode":
         as_int = np.dtype(f"u{block.itemsize}") if block.dtype.kind == "b" else block.dtype
-        _mode(source.view(as_int), out.view(as_int), z, y, x)
+        kernels.mode(source.view(as_int), out.view(as_int), z, y, x)
     elif block.dtype.kind == "f":
-        _mean_float(source, out, z, y, x)
+        kernels.mean_float(source, out, z, y, x)
     elif block.itemsize <= _NARROW:
-        _mean_narrow(source, out, z, y, x)
+        kernels.mean_narrow(source, out, z, y, x)
     else:
-        _mean_wide(source, out, z, y, x)
+        kernels.mean_wide(source, out, z, y, x)
     return out.reshape([-(-n // f) for n, f in zip(block.shape, factors, strict=True)])
 
 
 def warm(dtype: np.dtype[Any], how: str) -> None:
     """Compile the kernel for one type, so that neither time nor memory is spent on it later."""
     reduce(np.zeros((2, 2, 2), dtype.newbyteorder("=")), (2, 2, 2), how)
-
-
-# Rows are added first (the compiler turns that into vector code), then neighbours within the sum.
-@numba.njit(nogil=True, cache=True)
-def _mean_narrow(a: Any, out: Any, fz: int, fy: int, fx: int) -> None:  # pragma: no cover - compiled
-    planes, depth, height, width = a.shape
-    total = np.empty(width + 1, np.int32)
-    half_width = width // 2
-    for p in range(planes):
-        for z in range(out.shape[1]):
-            z1 = min((z + 1) * fz, depth)
-            for y in range(out.shape[2]):
-                y1 = min((y + 1) * fy, height)
-                rows = 0
-                for k in range(z * fz, z1):
-                    for j in range(y * fy, y1):
-                        row = a[p, k, j]
-                        if rows == 0:
-                            for i in range(width):
-                                total[i] = row[i]
-                        else:
-                            for i in range(width):
-                                total[i] += row[i]
-                        rows += 1
-                shift = np.int32(rows // 2)  # 1, 2 or 4 rows: log2 of it is 0, 1 or 2
-                target = out[p, z, y]
-                if fx == 1:
-                    for i in range(width):
-                        target[i] = (total[i] + shift) >> shift
-                else:
-                    half = np.int32(rows)
-                    for i in range(half_width):
-                        target[i] = (total[2 * i] + total[2 * i + 1] + half) >> (shift + np.int32(1))
-                    if width % 2:
-                        target[half_width] = (total[width - 1] + shift) >> shift
-
-
-# Sums of eight 64-bit values overflow, so high and low parts are averaged apart; exact for every integer type.
-@numba.njit(nogil=True, cache=True)
-def _mean_wide(a: Any, out: Any, fz: int, fy: int, fx: int) -> None:  # pragma: no cover - compiled
-    planes, depth, height, width = a.shape
-    zero = a[0, 0, 0, 0] ^ a[0, 0, 0, 0]
-    seven = zero + a.dtype.type(7)
-    three = zero + a.dtype.type(3)
-    for p in range(planes):
-        for z in range(out.shape[1]):
-            z1 = min((z + 1) * fz, depth)
-            for y in range(out.shape[2]):
-                y1 = min((y + 1) * fy, height)
-                for x in range(out.shape[3]):
-                    x1 = min((x + 1) * fx, width)
-                    high = zero
-                    low = zero
-                    n = 0
-                    for k in range(z * fz, z1):
-                        for j in range(y * fy, y1):
-                            for i in range(x * fx, x1):
-                                value = a[p, k, j, i]
-                                high += value >> three
-                                low += value & seven
-                                n += 1
-                    # The value is (8 high + low) / n with n in 1, 2, 4, 8; high * (8 / n) stays in range by construction.
-                    times = a.dtype.type(8 // n)
-                    bits = a.dtype.type(n // 2 if n < 8 else 3)
-                    out[p, z, y, x] = high * times + ((low + a.dtype.type(n // 2)) >> bits)
-
-
-@numba.njit(nogil=True, cache=True)
-def _mean_float(a: Any, out: Any, fz: int, fy: int, fx: int) -> None:  # pragma: no cover - compiled
-    planes, depth, height, width = a.shape
-    total = np.empty(width + 1, np.float64)
-    for p in range(planes):
-        for z in range(out.shape[1]):
-            z1 = min((z + 1) * fz, depth)
-            for y in range(out.shape[2]):
-                y1 = min((y + 1) * fy, height)
-                # Dividing first (by a power of two, so exactly) keeps sums of the largest doubles finite.
-                share = 1.0 / ((z1 - z * fz) * (y1 - y * fy))
-                total[:] = 0.0
-                for k in range(z * fz, z1):
-                    for j in range(y * fy, y1):
-                        row = a[p, k, j]
-                        for i in range(width):
-                            total[i] += row[i] * share
-                target = out[p, z, y]
-                if fx == 1:
-                    for i in range(width):
-                        target[i] = total[i]
-                else:
-                    for i in range(width // 2):
-                        target[i] = 0.5 * total[2 * i] + 0.5 * total[2 * i + 1]
-                    if width % 2:
-                        target[width // 2] = total[width - 1]
-
-
-@numba.njit(nogil=True, cache=True)
-def _mode(a: Any, out: Any, fz: int, fy: int, fx: int) -> None:  # pragma: no cover - compiled
-    planes, depth, height, width = a.shape
-    seen = np.empty(_WIDE, a.dtype)
-    for p in range(planes):
-        for z in range(out.shape[1]):
-            z1 = min((z + 1) * fz, depth)
-            for y in range(out.shape[2]):
-                y1 = min((y + 1) * fy, height)
-                for x in range(out.shape[3]):
-                    x1 = min((x + 1) * fx, width)
-                    n = 0
-                    same = True
-                    first = a[p, z * fz, y * fy, x * fx]
-                    for k in range(z * fz, z1):
-                        for j in range(y * fy, y1):
-                            for i in range(x * fx, x1):
-                                seen[n] = a[p, k, j, i]
-                                same = same and seen[n] == first
-                                n += 1
-                    best = first
-                    if not same:
-                        most = 0
-                        for i in range(n):
-                            votes = 0
-                            for j in range(n):
-                                votes += seen[i] == seen[j]
-                            if votes > most or (votes == most and seen[i] < best):
-                                most = votes
-                                best = seen[i]
-                    out[p, z, y, x] = best
 
 
 def cumulative(factors: Sequence[Factors], ndim: int) -> tuple[tuple[int, ...], ...]:
