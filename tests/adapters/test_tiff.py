@@ -5,6 +5,7 @@ import math
 import struct
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -588,6 +589,19 @@ def test_hostile_directories_end_in_one_clear_error(tmp_path: Path, changes: dic
         assert set(changes) in ({278}, {279}, {330})
         assert np.array_equal(everything(volumes[0]), tifffile.imread(path))
     assert "a.tif" in message
+
+
+def test_strips_without_a_size_are_missing(tmp_path: Path) -> None:
+    # Two packed strips, but the table of sizes has an entry for the first only.
+    strip = zlib.compress(bytes(50))
+    changes = {259: (3, 1, 8), 278: (4, 1, 5), 273: (4, 2, 300), 279: (4, 1, len(strip))}
+    path = hand_made(tmp_path / "a.tif", PLAIN | changes)
+    start = path.stat().st_size
+    path.write_bytes(path.read_bytes() + bytes(300 - start) + struct.pack("<II", 308, 308) + strip)
+    [volume] = open_all(path)
+    assert not volume.data[0:5, :].any()
+    with pytest.raises(SourceIncomplete, match="strip or tile 1 is missing"):
+        everything(volume)
 
 
 def test_no_pages(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def decode_region(page: Any, name: str, axes: str, region: tuple[slice, ...], ou
 def _decode_segment(page: Any, name: str, index: int, tables: dict[str, Any], read_into: ReadInto) -> npt.NDArray[Any]:
     """Return one strip or tile, shape (depth, rows, columns, samples)."""
     offsets, sizes = page.dataoffsets, page.databytecounts
-    if index >= len(offsets) or not sizes[index]:
+    if index >= min(len(offsets), len(sizes)) or not sizes[index]:
         raise SourceIncomplete(f"strip or tile {index} is missing", where=name, fix="export the image again with all of its data")
     packed = bytearray(sizes[index])
     read_into(offsets[index], memoryview(packed))
