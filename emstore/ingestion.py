@@ -8,7 +8,6 @@ is what gets ingested.
 import re
 import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -144,32 +143,27 @@ def ingest(
         packed = {item.path: item.packed_in for item in source.items if item.packed_in is not None}
         names = _array_names(place.array, chosen)
         store.backend.probe()
-        return [
-            _ingest_one(
-                _Job(store, Place(place.dataset, name), volume, inspection, packed, memory, pyramid, allow_partial, listener)
-            )
-            for name, volume in zip(names, chosen, strict=True)
-        ]
+        job = _Job(store, inspection, packed, memory, pyramid, allow_partial, listener, {})
+        return [_ingest_one(job, Place(place.dataset, name), volume) for name, volume in zip(names, chosen, strict=True)]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One volume on its way into one array."""
+    """What all volumes of one ingest share."""
 
     store: Store
-    place: Place
-    volume: Volume
     inspection: Inspection
     packed: dict[Path, Path]
     memory: int
     pyramid: bool
     allow_partial: bool
     listener: Listener
+    digests: dict[fingerprint.Fingerprint, str]
+    """Digests of source files already known: several volumes may come from one file."""
 
 
-def _ingest_one(job: _Job) -> Ingested:
+def _ingest_one(job: _Job, place: Place, volume: Volume) -> Ingested:
     started = datetime.now(UTC)
-    volume = job.volume
     marks = [fingerprint.Fingerprint.of(job.packed.get(file, file)) for file in volume.files]
     plan = plan_version(volume, pyramid=job.pyramid, memory=job.memory)
     adapter = registry.adapter(job.inspection.adapter)
@@ -192,23 +186,28 @@ def _ingest_one(job: _Job) -> Ingested:
             }
         )
     )
-    held = begin(job.store.backend, job.place, settings=settings, task=f"ingest {volume.name}", store_id=job.store.id)
+    held = begin(job.store.backend, place, settings=settings, task=f"ingest {volume.name}", store_id=job.store.id)
     if not isinstance(held, Transaction):
         return Ingested(load(job.store, held.place), created=False)
     task = f"{job.store.url}/{held.place}"
     job.listener(Started(task, volume.nbytes))
     for note in volume.notes:
         job.listener(Noted(task, note))
-    hasher = ThreadPoolExecutor(1, thread_name_prefix="emstore-source")
+    unhashed = [mark for mark in marks if mark not in job.digests]
+    hasher = fingerprint.Hasher([mark.path for mark in unhashed], volume.nbytes)
+
+    def advance(count: int) -> None:
+        hasher.advance(count)
+        job.listener(Advanced(task, count))
+
+    def record() -> Record:
+        job.digests.update(zip(unhashed, hasher.result(), strict=True))
+        for mark in marks:
+            mark.check_unchanged()
+        return _record(job, volume, params, marks, started)
+
     try:
-        hashes = [hasher.submit(fingerprint.digest, mark.path) for mark in marks]
-
-        def record() -> Record:
-            for mark in marks:
-                mark.check_unchanged()
-            return _record(job, params, marks, hashes, started)
-
-        seal_volume(held, volume, plan, record, advance=lambda n: job.listener(Advanced(task, n)))
+        seal_volume(held, volume, plan, record, advance=advance)
     except KeyboardInterrupt as error:
         held.release()
         raise Interrupted("stopped on request", where=task, fix="run the same command again: it resumes") from error
@@ -219,7 +218,7 @@ def _ingest_one(job: _Job) -> Ingested:
             held.release()
         raise
     finally:
-        hasher.shutdown(wait=True, cancel_futures=True)
+        hasher.close()
     version = load(job.store, held.place)
     job.listener(Finished(task, version.id))
     return Ingested(version, created=True)
@@ -227,9 +226,9 @@ def _ingest_one(job: _Job) -> Ingested:
 
 def _record(
     job: _Job,
+    volume: Volume,
     params: dict[str, Any],
     marks: list[fingerprint.Fingerprint],
-    hashes: "list[Future[str]]",
     started: datetime,
 ) -> Record:
     plugin = registry.adapters()[job.inspection.adapter]
@@ -244,8 +243,7 @@ def _record(
             ended=datetime.now(UTC),
         ),
         sources=tuple(
-            SourceFile(name=mark.name, size=mark.size, digest=future.result(), format=job.volume.header.format)
-            for mark, future in zip(marks, hashes, strict=True)
+            SourceFile(name=mark.name, size=mark.size, digest=job.digests[mark], format=volume.header.format) for mark in marks
         ),
         params=params,
         params_digest=digest(canonical(params)),
@@ -255,7 +253,7 @@ def _record(
         agent=us,
         skipped=tuple(Left(name=s.name, reason=s.reason) for s in job.inspection.skipped),
         ignored=tuple(Left(name=s.name, reason=s.reason) for s in job.inspection.ignored),
-        notes=job.volume.notes,
+        notes=volume.notes,
     )
 
 
