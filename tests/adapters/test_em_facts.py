@@ -128,6 +128,17 @@ def test_images_come_before_spectra_and_names_are_unique(opened: Callable[..., l
     assert unique_names(["EDS", "HAADF", "EDS", "EDS-1"]) == ["EDS-2", "HAADF", "EDS-3", "EDS-1"]
 
 
+def test_what_a_velox_detector_saw_comes_before_what_was_computed(opened: Callable[..., list[Volume]]) -> None:
+    volumes = opened("fei_example_dpc_titles.emd")
+    assert [volume.name for volume in volumes[:4]] == ["DF4-C", "DF4-B", "DF4-A", "DF4-D"]
+    assert {volume.name for volume in volumes[4:]} == {"B-D", "A-C", "DPC", "iDPC", "Filtered iDPC"}
+    # Whatever the result is called, the detector is that of the file's own description.
+    assert [volume.header.terms[terms.DETECTOR] for volume in volumes[4:]] == ["DF4"] * 5
+    [stack], [transform] = opened("fei_example_tem_stack.emd"), opened("fei_example_complex_fft.emd")
+    assert stack.header.terms[terms.DETECTOR] == "Ceta"
+    assert transform.header.terms[terms.DETECTOR] == "BM-Ceta"
+
+
 def test_axes_have_our_names_and_kinds(opened: Callable[..., list[Volume]]) -> None:
     def axes(name: str) -> list[tuple[str, AxisKind]]:
         return [(axis.name, axis.kind) for axis in opened(name)[0].grid.axes]

@@ -105,7 +105,7 @@ def test_the_spectrum_image_of_a_velox_stream_equals_the_reference(instrument_fi
         [item] = [item for item in source.items if "Reduced" not in item.name]
         volumes = {volume.name: volume for volume in EmAdapter().open(source.subset([item]))}
         expected = list(reference(item.path))
-        assert list(volumes) == ["C", "Ca", "O", "Cu", "HAADF", "EDS SI", "EDS-1", "EDS-2", "EDS-3", "EDS-4"]
+        assert list(volumes) == ["HAADF", "C", "Ca", "O", "Cu", "EDS SI", "EDS-1", "EDS-2", "EDS-3", "EDS-4"]
         image = volumes["EDS SI"]
         assert problem(image, *expected[-1], 1e-9) is None
         assert image.grid.dims == ("y", "x", "energy")

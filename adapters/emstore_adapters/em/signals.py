@@ -36,14 +36,19 @@ class Signal:
     scale: ValueScale | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    derived: bool = False
+    """Computed from what the detectors saw: an element map, a phase, a transform."""
 
     @property
     def rank(self) -> int:
-        """How far from an image: 0 image or stack, 1 4D-STEM, 2 spectrum image, 3 anything with fewer than two image axes."""
+        """How far from an image as a detector saw it; the least is the default of a file.
+
+        0 image or stack, 1 image derived from others, 2 4D-STEM, 3 spectrum image, 4 fewer than two image axes.
+        """
         names = [axis.name for axis in arrange(self.axes)[0]]
         if not {"y", "x"} <= set(names):
-            return 3
-        return 1 if "kx" in names else 2 if {"energy", "wavelength"} & set(names) else 0
+            return 4
+        return 2 if "kx" in names else 3 if {"energy", "wavelength"} & set(names) else int(self.derived)
 
     def volume(self, name: str) -> Volume:
         """Return the signal as a Volume: axes named, in our order, values transposed lazily."""

@@ -167,7 +167,11 @@ def _signal(
     title = str(metadata["General"].get("title") or "")
     if modality is None:
         modality = "eds" if metadata.get("Signal", {}).get("signal_type", "").startswith("EDS") else _mode(original)
-    if title and modality not in ("eds", "eels"):
+    # A title that is the detector's name, or that of one of its segments, marks an image as the detector saw it:
+    # "HAADF", "DF4-A" of "DF4", "Ceta" of "BM-Ceta". Any other is a result: "Ca" of "SuperXG2", "iDPC", "Half FFT".
+    detector = str(terms.at(original, ("BinaryResult", "Detector")) or "")
+    seen = bool(title) and (title.startswith(detector) or detector.endswith(title))
+    if seen and modality not in ("eds", "eels"):
         facts[terms.DETECTOR] = title
     seconds = terms.at(original, ("Acquisition", "AcquisitionStartDatetime", "DateTime"))
     try:
@@ -185,6 +189,7 @@ def _signal(
         (raw,),
         (item.path,),
         modality,
+        derived=bool(detector) and not seen,
     )
 
 
