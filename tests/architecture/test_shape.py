@@ -108,6 +108,8 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "importorskip":
+            names |= {str(each.value).split(".")[0] for each in node.args if isinstance(each, ast.Constant)}
     return names - set(sys.stdlib_module_names) - set(PACKAGES)
 
 
@@ -122,6 +124,21 @@ def test_every_imported_library_is_a_declared_dependency() -> None:
         for library in imported(path)
         if DISTRIBUTIONS.get(library, library.replace("_", "-")).lower()
         not in core.union(*(more for room, more in rooms.items() if name.startswith(room)))
+    }
+    assert missing == set()
+
+
+def test_every_library_the_tests_import_comes_with_setup() -> None:
+    """Or the test would be skipped on every fresh checkout."""
+    project = PROJECT["project"]
+    installed = declared(project["dependencies"]).union(*map(declared, project["optional-dependencies"].values()))
+    files = [path for folder in ("tests", "examples") for path in sorted((ROOT / folder).rglob("*.py"))]
+    beside = {path.stem for path in files}
+    missing = {
+        f"{path.relative_to(ROOT).as_posix()} imports {library}"
+        for path in files
+        for library in imported(path) - beside
+        if DISTRIBUTIONS.get(library, library.replace("_", "-")).lower() not in installed
     }
     assert missing == set()
 

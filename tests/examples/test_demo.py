@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from emstore import errors
-
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 PATH = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -26,16 +24,6 @@ def test_the_readme_block_is_short_and_runs(tmp_path: Path) -> None:
     assert "example4d.nii.gz" in outcome.stdout
     assert "millimeter" in outcome.stdout
     assert (tmp_path / "lab.zarr/brain/functional/v1/zarr.json").is_file()
-
-
-def test_the_readme_lists_every_exit_code() -> None:
-    listed = {name: int(code) for code, name in re.findall(r"^\| (\d+) \| `(\w+)` \|", README, re.MULTILINE)}
-    defined = {
-        name: cls.exit_code
-        for name, cls in vars(errors).items()
-        if isinstance(cls, type) and issubclass(cls, errors.EmstoreError) and cls is not errors.EmstoreError
-    }
-    assert listed == defined
 
 
 @pytest.mark.parametrize("path", re.findall(r"`((?:emstore|adapters|schemas|tests|examples)[\w/.]*)`(?= \||,)", README))
