@@ -10,6 +10,7 @@ from typing import Final
 from blake3 import blake3
 
 from emstore.errors import Kind, SourceUnreadable
+from emstore.header import plain_text
 
 BLOCK: Final = 4 << 20
 """Read at a time, bytes."""
@@ -36,7 +37,7 @@ class Fingerprint:
             marks = [file.stat() for file in _files(path)]
         except OSError as error:
             raise SourceUnreadable(f"it went away while it was read: {error.strerror}", where=path.name) from error
-        return cls(path, path.name, sum(m.st_size for m in marks), max((m.st_mtime_ns for m in marks), default=0))
+        return cls(path, plain_text(path.name), sum(m.st_size for m in marks), max((m.st_mtime_ns for m in marks), default=0))
 
     def check_unchanged(self) -> None:
         """Look again.

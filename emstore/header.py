@@ -38,6 +38,11 @@ def quantity(value: float, unit: str) -> dict[str, Any]:
     return {"value": float(value), "unit": unit}
 
 
+def plain_text(text: str) -> str:
+    """Return text that any document can hold: what is no Unicode (bytes of a file name that are not UTF-8) written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def json_safe(value: Any, *, longest: int = 4096) -> Any:
     """Return `value` as JSON-safe data: NumPy scalars unwrapped, bytes as text or length, NaN and infinities as strings.
 
@@ -51,8 +56,10 @@ def json_safe(value: Any, *, longest: int = 4096) -> Any:
         case np.generic():  # first: a float64 is a float too
             plain = value.item()
             return str(value) if isinstance(plain, np.generic) else json_safe(plain, longest=longest)
-        case None | bool() | int() | str():
+        case None | bool() | int():
             return value
+        case str():
+            return plain_text(value)
         case float():
             return value if math.isfinite(value) else str(value)
         case bytes():
@@ -65,10 +72,10 @@ def json_safe(value: Any, *, longest: int = 4096) -> Any:
                 return f"<array {value.shape} {value.dtype}>"
             return json_safe(value.tolist(), longest=longest)
         case Mapping():
-            return {str(k): json_safe(v, longest=longest) for k, v in value.items()}
+            return {plain_text(str(k)): json_safe(v, longest=longest) for k, v in value.items()}
         case list() | tuple() | set() | frozenset():
             if len(value) > longest:
                 return f"<list of {len(value)}>"
             return [json_safe(v, longest=longest) for v in value]
         case _:
-            return str(value)
+            return plain_text(str(value))

@@ -19,6 +19,7 @@ from emstore import fingerprint, registry
 from emstore.errors import Interrupted, InvalidInput, Kind, NotFound
 from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
 from emstore.geometry import AxisKind
+from emstore.header import plain_text
 from emstore.provenance import environment
 from emstore.provenance.record import Activity, Left, Random, Record, Software, SourceFile
 from emstore.source import Skipped, Source
@@ -259,7 +260,7 @@ def _record(
 
 def _open(source: Source, name: str | None) -> Inspection:
     adapter, matched = registry.match(source, name=name)
-    volumes = tuple(adapter.open(matched))
+    volumes = tuple(replace(volume, name=plain_text(volume.name)) for volume in adapter.open(matched))
     if not volumes:
         raise NotFound(
             "it holds no array data",

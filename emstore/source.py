@@ -4,9 +4,12 @@ A folder that is itself one thing (a Zarr group) is one item. The rule about dat
 once: `Source.skip` fails the whole read unless the user allowed a partial one, and then keeps the reason for the Record.
 """
 
+import errno
 import lzma
 import re
 import shutil
+import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -18,6 +21,7 @@ from types import TracebackType
 from typing import Final
 
 from emstore.errors import Capacity, EmstoreError, InvalidInput, Kind, NotFound, SourceUnreadable
+from emstore.header import plain_text
 
 HEAD_BYTES: Final = 64 * 1024
 """Most that an adapter may look at to recognise a file, bytes."""
@@ -25,7 +29,11 @@ HEAD_BYTES: Final = 64 * 1024
 MAX_ITEMS: Final = 1_000_000
 MAX_UNZIPPED: Final = 64 << 30
 MAX_INFLATE: Final = 200
-"""A zip member may be this many times larger than its compressed size: beyond it is a bomb."""
+"""A zip may be this many times larger unpacked than packed: beyond it is a bomb."""
+MAX_DIRECTORY: Final = 16 << 20
+"""A zip's table of contents may take up this many bytes; `zipfile` keeps about ten times as much in memory."""
+MAX_DEPTH: Final = 64
+"""Folders may be nested this deep."""
 
 _UNZIP_ERRORS: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
 """What `zipfile` raises on archives that are damaged, encrypted, or packed in a way it does not know."""
@@ -117,17 +125,19 @@ class Source:
         source = cls((), allow_partial=allow_partial)
         items: list[SourceItem] = []
         for path in map(Path, paths):
-            if not path.exists():
-                raise NotFound("there is no such file or folder", where=str(path))
-            found = list(_walk(path)) if path.is_dir() else [SourceItem(path, path.name)]
+            found = source._listed(path)
             if not found:
-                raise NotFound("the folder holds no files", where=str(path))
+                raise NotFound("the folder holds no files", where=_shown(path))
             items += found
             if len(items) > MAX_ITEMS:
-                raise Capacity(f"more than {MAX_ITEMS} files", where=str(path), fix="ingest it in parts")
+                raise Capacity(f"more than {MAX_ITEMS} files", where=_shown(path), fix="ingest it in parts")
         if not items:
             raise InvalidInput("no source was given")
-        source.items = tuple(unpacked for item in items for unpacked in source._unzip(item))
+        try:
+            source.items = tuple(unpacked for item in items for unpacked in source._unzip(item))
+        except BaseException:
+            source.close()
+            raise
         return source
 
     def subset(self, items: Iterable[SourceItem]) -> "Source":
@@ -167,11 +177,55 @@ class Source:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
+    def _listed(self, path: Path) -> list[SourceItem]:
+        """Return what one path stands for: itself, or the files in it."""
+        try:
+            mode = path.stat().st_mode
+            if stat.S_ISDIR(mode):
+                return self._walk(path)
+        except EmstoreError:
+            raise
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFound("there is no such file or folder", where=_shown(path)) from error
+        except OSError as error:
+            raise SourceUnreadable(f"cannot be read: {error.strerror}", where=_shown(error.filename or path)) from error
+        if not stat.S_ISREG(mode):
+            raise SourceUnreadable("is a device, pipe or socket, not a file", where=_shown(path), fix="save it to a file first")
+        return [SourceItem(path, _shown(path.name))]
+
+    def _walk(self, root: Path) -> list[SourceItem]:
+        """Return the items below a folder in natural order; say which entries are no files and cannot be used."""
+        if _is_one_thing(root):
+            return [SourceItem(root, _shown(root.name))]
+        found: list[SourceItem] = []
+        waiting = [root]
+        while waiting:
+            at = waiting.pop()
+            if at.is_dir() and not at.is_symlink() and not (at != root and _is_one_thing(at)):
+                depth = len(at.parts) - len(root.parts)
+                if depth > MAX_DEPTH:
+                    raise Capacity(f"folders nested more than {MAX_DEPTH} deep", where=_shown(root), fix="ingest it in parts")
+                inside = [entry for entry in at.iterdir() if not _is_junk(entry)]
+                waiting += sorted(inside, key=lambda p: natural_key(p.name), reverse=True)
+                continue
+            name = _shown(at.relative_to(root))
+            if at.is_symlink():
+                if at.exists() and at.resolve().is_relative_to(root.resolve()):
+                    self.ignore(name, "a link to something in the same folder")
+                else:
+                    self.skip(name, "a link that leads out of the folder: not followed")
+            elif at.is_dir() or at.is_file():
+                found.append(SourceItem(at, name))
+            else:
+                self.ignore(name, "a device, pipe or socket, not a file")
+        return found
+
     def _unzip(self, item: SourceItem) -> list[SourceItem]:
         """Replace a zip by the files in it; leave a zipped Zarr group or a Nion data item, which is one thing, alone."""
         if item.is_folder or not item.head.startswith(b"PK\x03\x04"):
             return [item]
         try:
+            _check_directory(item)
             with zipfile.ZipFile(item.path) as archive:
                 everything = [m for m in archive.infolist() if not m.is_dir()]
                 members = [m for m in everything if not _is_junk(Path(m.filename))]
@@ -181,20 +235,24 @@ class Source:
                 if len(members) > MAX_ITEMS:
                     raise Capacity(f"holds more than {MAX_ITEMS} files", where=item.name, fix="ingest it in parts")
                 packed, inflated = (sum(sizes) for sizes in zip(*((m.compress_size, m.file_size) for m in members), strict=True))
+                packed = min(packed, item.size)  # members may overlap, and then promise more than the file holds
                 if inflated > min(MAX_UNZIPPED, max(1 << 20, packed * MAX_INFLATE)):
                     raise Capacity(f"inflates to {inflated} bytes", where=item.name, fix="unpack it yourself first")
+                if inflated > shutil.disk_usage(tempfile.gettempdir()).free:
+                    raise _no_room(inflated, item)
                 folder = Path(tempfile.mkdtemp(prefix="emstore-unzip-"))
                 self._temporary.append(folder)
                 members.sort(key=lambda m: natural_key(m.filename))
                 return [_unpack(archive, member, folder, item) for member in members]
-        except EmstoreError:
-            self.close()
-            raise
         except (OSError, *_UNZIP_ERRORS) as error:
+            if isinstance(error, EmstoreError):
+                raise
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _no_room(inflated, item) from error
             if item.head[30:].startswith(b"data.npy"):  # a cut-off Nion data item: its adapter can say how much is good
                 return [item]
-            self.close()
-            raise SourceUnreadable(f"the zip cannot be opened: {error}", where=item.name) from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise SourceUnreadable(f"the zip cannot be opened: {reason}", where=item.name) from error
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -202,27 +260,12 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part.casefold()) for part in re.split(r"(\d+)", name) if part]
 
 
-def _walk(folder: Path) -> Iterable[SourceItem]:
-    root = folder
-    if any((folder / mark).exists() for mark in _FOLDER_MARKS):
-        yield SourceItem(folder, folder.name)
-        return
+def _is_one_thing(folder: Path) -> bool:
+    return any((folder / mark).exists() for mark in _FOLDER_MARKS)
 
-    def visit(at: Path) -> Iterable[SourceItem]:
-        entries = sorted(at.iterdir(), key=lambda p: natural_key(p.name))
-        for entry in entries:
-            if entry.is_symlink() or _is_junk(entry):
-                continue
-            name = entry.relative_to(root).as_posix()
-            if entry.is_dir():
-                if any((entry / mark).exists() for mark in _FOLDER_MARKS):
-                    yield SourceItem(entry, name)
-                else:
-                    yield from visit(entry)
-            elif entry.is_file():
-                yield SourceItem(entry, name)
 
-    yield from visit(folder)
+def _shown(path: Path | str) -> str:
+    return plain_text(Path(path).as_posix())
 
 
 def _is_junk(path: Path) -> bool:
@@ -233,12 +276,37 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path, ite
     """Unpack one member below `folder`, beside its companions."""
     inside = PurePosixPath(member.filename.replace("\\", "/"))
     if inside.is_absolute() or ".." in inside.parts:
-        raise SourceUnreadable(f"the zip holds the path {member.filename!r}, which leads out of it", where=item.name)
+        raise SourceUnreadable(
+            f"the zip holds the path {member.filename!r}, which leads out of it", where=item.name, fix="do not trust this zip"
+        )
     path = folder / inside
     path.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(member) as packed, path.open("xb") as out:
         _copy_bounded(packed.read, out.write, member.file_size)
     return SourceItem(path, f"{item.name}/{inside}", packed_in=item.path)
+
+
+def _check_directory(item: SourceItem) -> None:
+    """Refuse a zip whose table of contents alone would fill the memory (APPNOTE 4.3.14, 4.3.16)."""
+    with item.path.open("rb") as file:
+        file.seek(max(0, item.size - 22 - 0xFFFF - 76))
+        tail = file.read()
+    for mark, layout, at in ((b"PK\x05\x06", "<I", 12), (b"PK\x06\x06", "<Q", 40)):
+        found = tail.rfind(mark)
+        if found < 0 or found + at + struct.calcsize(layout) > len(tail):
+            continue
+        [size] = struct.unpack_from(layout, tail, found + at)
+        if MAX_DIRECTORY < size != 0xFFFFFFFF:  # all ones: the 64-bit record says it
+            raise Capacity("it lists more files than can be kept in memory", where=item.name, fix="unpack it yourself first")
+
+
+def _no_room(needed: int, item: SourceItem) -> Capacity:
+    return Capacity(
+        f"unpacking takes {needed} bytes, more than is free in {tempfile.gettempdir()}",
+        where=item.name,
+        fix="free some space there, or set TMPDIR to a larger disk",
+        kind=Kind.DISK_FULL,
+    )
 
 
 def _copy_bounded(read: Callable[[int], bytes], write: Callable[[bytes], int], limit: int) -> None:

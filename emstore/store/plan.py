@@ -35,6 +35,8 @@ PUTS: Final = 2
 """Objects that may be joined and on their way at once (in sizes of the largest shard)."""
 READERS: Final = 4
 """Most threads that read from the source at once."""
+MAX_AXIS: Final = 1 << 22
+"""Longest axis: coordinates are kept whole in memory, for every level."""
 PIECES: Final = 16
 """A tile is read in about this many pieces, where the source's blocks allow."""
 LEAST_AHEAD: Final = PIECES // 4
@@ -232,10 +234,15 @@ def plan_version(volume: Volume, *, pyramid: bool = True, memory: int = MEMORY, 
     Raises
     ------
     Capacity
-        Kind ``memory_budget``: not even the smallest plan fits; says what would.
+        Kind ``memory_budget``: not even the smallest plan fits; says what would. Also an axis beyond `MAX_AXIS`.
     InvalidInput
         Values or axes that cannot be stored.
     """
+    for axis in volume.grid.axes:
+        if axis.size > MAX_AXIS:
+            raise Capacity(
+                f"axis {axis.name} has {axis.size} samples, more than {MAX_AXIS}", where=volume.name, fix="ingest it in parts"
+            )
     leanest: tuple[int, VersionPlan] | None = None
     for limits, halvings in _attempts(volume):
         plan = _build(volume, pyramid, memory, workers or cpu_count(), limits, halvings)

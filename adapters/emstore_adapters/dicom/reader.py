@@ -27,7 +27,7 @@ EXPLICIT: Final = "1.2.840.10008.1.2.1"
 BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 UNDEFINED: Final = 0xFFFFFFFF
 
-MAX_INFLATED: Final = 512 << 20
+MAX_INFLATED: Final = 128 << 20
 """Most that a deflated data set may inflate to, bytes."""
 LARGE_ELEMENT: Final = 16 << 20
 """Header elements above this stay on disk, bytes."""
