@@ -59,8 +59,11 @@ class Output:
         """Print one line of words on standard output."""
         sys.stdout.write(f"{clean(line)}\n")
 
-    def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Print a table on standard output."""
+    def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]], *, fold: bool = False) -> None:
+        """Print a table on standard output.
+
+        Lines stay whole unless `fold`: a pipe wants them so, and a narrow terminal wraps them better than folded cells read.
+        """
         from rich.table import Table
         from rich.text import Text
 
@@ -70,7 +73,7 @@ class Output:
         for row in rows:
             table.add_row(*(Text(clean(cell)) for cell in row))
         # Rendered first: rich would end the process its own way when the reader of a pipe has gone.
-        console = _console(sys.stdout)
+        console = _console(sys.stdout, width=None if fold and sys.stdout.isatty() else 1000)
         with console.capture() as rendered:
             console.print(table)
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in rendered.get().splitlines()))
@@ -172,9 +175,7 @@ def _short(task: str) -> str:
     return task if len(task) <= LONGEST else f"...{task[-LONGEST:]}"
 
 
-def _console(stream: Any) -> "Console":
+def _console(stream: Any, width: int | None = None) -> "Console":
     from rich.console import Console
 
-    # In a pipe a table keeps its lines whole; rich would fold them at 80 columns.
-    width = None if stream.isatty() else 1000
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)

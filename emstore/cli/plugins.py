@@ -41,7 +41,7 @@ def adapters(as_json: JsonOption = False) -> None:
             for reader in readers:
                 formats = "; ".join(_format(name, extensions) for name, extensions in reader["formats"].items())
                 rows.append((reader["name"], f"{reader['package']} {reader['package_version']}", reader["error"] or formats))
-            out.table(("reads", "package", "formats"), rows)
+            out.table(("reads", "package", "formats"), rows, fold=True)
             out.say("")
             out.table(
                 ("writes", "package", "extensions"),

@@ -1,6 +1,7 @@
 """The verbs ``init ls info status``: what is in a store."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -11,6 +12,9 @@ from emstore.cli.output import Output
 if TYPE_CHECKING:
     from emstore.store import Store, Version, VersionState
     from emstore.store.documents import VersionInfo
+
+SOURCES_SHOWN: Final = 5
+"""Most source files listed by ``info`` one by one; ``--json`` lists all."""
 
 Ref = Annotated[str, typer.Argument(metavar="REF", help="STORE[/DATASET[/ARRAY[/vN]]]")]
 
@@ -170,7 +174,9 @@ def _info_version(out: Output, version: "Version") -> None:
     }
 
     def words() -> None:
-        grid = version.grid()
+        grid, sources = version.grid(), record.sources
+        shown = sources if len(sources) <= SOURCES_SHOWN else sources[: SOURCES_SHOWN - 1]
+        rest = sources[len(shown) :]
         out.fields(
             [
                 ("version", version.ref),
@@ -180,13 +186,14 @@ def _info_version(out: Output, version: "Version") -> None:
                 ("modality", info.volume.modality),
                 ("shape", text.shape(info.volume.shape, info.volume.dims)),
                 ("type", info.volume.dtype),
+                ("values", _values(info.volume.scale)),
                 ("spacing", text.spacing(grid)),
-                ("space", None if grid.affine is None else f"{grid.affine.space}, {grid.affine.unit}"),
+                ("space", text.space(grid)),
                 ("levels", len(info.volume.levels)),
                 ("stored", f"{text.size(info.contents.nbytes)} in {info.contents.objects} objects"),
                 ("made by", f"{record.activity.type} {record.activity.name}, {record.activity.ended:%Y-%m-%d %H:%M:%S} UTC"),
-                *(("source", f"{source.name}, {text.size(source.size)}, {source.digest}") for source in record.sources[:10]),
-                ("", f"and {len(record.sources) - 10} more sources" if len(record.sources) > 10 else None),
+                *(("source", f"{source.name}, {text.size(source.size)}, {source.digest}") for source in shown),
+                ("", f"and {len(rest)} more sources, {text.size(sum(s.size for s in rest))}" if rest else None),
                 *((name, _term(value)) for name, value in info.header.terms.items()),
                 *(("note", note) for note in info.volume.notes),
                 *(("left out", f"{left.name}: {left.reason}") for left in record.skipped),
@@ -196,8 +203,21 @@ def _info_version(out: Output, version: "Version") -> None:
     out.result(document, words)
 
 
+def _values(scale: Mapping[str, Any] | None) -> str | None:
+    """Return how stored values become physical ones, where they differ."""
+    if scale is None:
+        return None
+    if (scale["slope"], scale["intercept"]) == (1, 0):
+        return None if scale["unit"] is None else str(scale["unit"])
+    offset = f" {'-' if scale['intercept'] < 0 else '+'} {abs(scale['intercept']):g}" if scale["intercept"] else ""
+    return f"{scale['slope']:g} x stored{offset}{' ' + scale['unit'] if scale['unit'] else ''}"
+
+
 def _term(value: Any) -> str:
-    return f"{value['value']:g} {value['unit']}" if isinstance(value, dict) and "value" in value else str(value)
+    if not (isinstance(value, dict) and "value" in value):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    number, unit = text.quantity(value["value"], value["unit"])
+    return f"{number:.6g} {unit}"
 
 
 def _when(state: "VersionState") -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from emstore.geometry import Grid
 
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_TOWARDS: Final = {"R": "right", "L": "left", "A": "front", "P": "back", "S": "head", "I": "feet"}
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
 
 
@@ -70,18 +71,48 @@ def size(nbytes: int) -> str:
 
 
 def shape(sizes: Sequence[int], dims: Sequence[str]) -> str:
-    """Return ``z 40 x y 512 x x 512`` of a shape and its axis names."""
+    """Return ``z:40 y:512 x:512`` of a shape and its axis names."""
     return " ".join(f"{name}:{n}" for name, n in zip(dims, sizes, strict=True))
 
 
 def spacing(grid: "Grid") -> str:
-    """Return the spacings of a grid for people, ``unknown`` where nothing is known."""
-    if not any(axis.known for axis in grid.axes):
-        return "unknown"
-    parts = []
+    """Return the spacings of a grid for people: ``z:~5 y:0.4 x:0.4 mm``, ``~`` where irregular, ``?`` where not known.
+
+    Neighbours in one unit share it; ``unknown`` where nothing is known.
+    """
+    from emstore.geometry import AxisKind
+
+    parts: list[tuple[str, str]] = []
     for axis in grid.axes:
         step = axis.median_step()
         if step is not None:
-            irregular = "" if axis.uniform else "~"
-            parts.append(f"{axis.name}:{irregular}{step:.6g}{'' if axis.unit is None else ' ' + axis.unit}")
-    return " ".join(parts) or "unknown"
+            value, unit = (step, "") if axis.unit is None else quantity(step, axis.unit)
+            parts.append((f"{axis.name}:{'' if axis.uniform else '~'}{value:.6g}", unit))
+        elif axis.kind in (AxisKind.SPACE, AxisKind.TIME):
+            parts.append((f"{axis.name}:?", ""))
+    if all(word.endswith("?") for word, _ in parts):
+        return "unknown"
+    units = [unit for _, unit in parts]
+    return " ".join(
+        word if not unit or unit == following else f"{word} {unit}"
+        for (word, unit), following in zip(parts, [*units[1:], ""], strict=True)
+    )
+
+
+def space(grid: "Grid") -> str | None:
+    """Return the world a grid lies in and which way its axes point there, ``None`` without one."""
+    if grid.affine is None:
+        return None
+    letters = grid.affine.directions()
+    if letters is None:
+        return str(grid.affine.space)
+    towards = ", ".join(f"{name} to {_TOWARDS[letter]}" for name, letter in zip("zyx", letters, strict=True))
+    return f"{grid.affine.space}: {towards}{' (oblique)' if grid.affine.is_oblique() else ''}"
+
+
+def quantity(value: float, unit: str) -> tuple[float, str]:
+    """Return a value and the symbol of its unit, in a unit that suits the value."""
+    from emstore.geometry import units
+
+    value, unit = units.readable(value, unit)
+    return value or 0.0, units.symbol(unit)

@@ -86,6 +86,23 @@ class Affine:
         z, y, x = np.linalg.norm(self.array[:3, :3], axis=0)
         return float(z), float(y), float(x)
 
+    def directions(self) -> tuple[str, str, str] | None:
+        """Return which way each array axis z, y, x mostly points in the patient, e.g. ``("S", "P", "L")``.
+
+        Right, left, anterior, posterior, superior, inferior; ``None`` in the world of an instrument. Each world axis is given
+        away once, the clearest match first.
+        """
+        if self.space is Space.INSTRUMENT:
+            return None
+        linear = self.to(Space.RAS).array[:3, :3]
+        strength = np.abs(linear) / np.maximum(np.linalg.norm(linear, axis=0), np.finfo(float).tiny)
+        letters = ["", "", ""]
+        for _ in range(3):
+            world, index = (int(n) for n in np.unravel_index(np.argmax(strength), (3, 3)))
+            letters[index] = ("SI", "AP", "RL")[world][int(linear[world, index] < 0)]
+            strength[world, :] = strength[:, index] = -1
+        return letters[0], letters[1], letters[2]
+
     def is_oblique(self, tolerance: float = 1e-4) -> bool:
         """Whether any array axis is off its world axis by more than `tolerance` (relative)."""
         linear = np.abs(self.array[:3, :3])

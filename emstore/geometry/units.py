@@ -89,6 +89,19 @@ _EXACT: Final[dict[str, str]] = {
 
 _RECIPROCAL = re.compile(r"^(?:1\s*/\s*(?P<over>.+)|(?P<power>[^\d^*\s-]+)\s*(?:\^|\*\*)?\s*[(]?-1[)]?)$")
 
+_SYMBOLS: Final[dict[str, str]] = {
+    "meter": "m", "centimeter": "cm", "millimeter": "mm", "micrometer": "µm", "nanometer": "nm",
+    "picometer": "pm", "angstrom": "Å",
+    "hour": "h", "minute": "min", "second": "s", "millisecond": "ms", "microsecond": "µs", "nanosecond": "ns",
+    "megaelectronvolt": "MeV", "kiloelectronvolt": "keV", "electronvolt": "eV",
+    "radian": "rad", "milliradian": "mrad", "microradian": "µrad", "degree": "°",
+    "kelvin": "K", "hertz": "Hz", "volt": "V", "kilovolt": "kV", "pascal": "Pa",
+    "ampere": "A", "milliampere": "mA", "microampere": "µA", "nanoampere": "nA", "picoampere": "pA",
+    "gram": "g", "kilogram": "kg", "milligram": "mg", "percent": "%", "electron/angstrom^2": "e/Å²",
+}  # fmt: skip
+_READABLE: Final = ("picometer", "nanometer", "micrometer", "millimeter", "meter")
+"""Units of length that lie a factor of a thousand apart."""
+
 LENGTHS: Final = frozenset(name for name, (dimension, _) in _BASE.items() if dimension == "length")
 TIMES: Final = frozenset(name for name, (dimension, _) in _BASE.items() if dimension == "time")
 
@@ -135,6 +148,23 @@ def parse(spelling: str) -> str:
             kind=Kind.BAD_UNIT,
         )
     return name
+
+
+def symbol(unit: str) -> str:
+    """Return the usual symbol of a unit for people, ``nm`` for ``nanometer``; a unit without one as it is."""
+    return f"1/{symbol(unit[2:])}" if unit.startswith("1/") else _SYMBOLS.get(unit, unit)
+
+
+def readable(value: float, unit: str) -> tuple[float, str]:
+    """Return a value and its unit for people: lengths too small or too large for their unit in one that fits.
+
+    ``3.4e-06 meter`` becomes ``3.4 micrometer``; values from 0.001 up to 10000 keep their unit.
+    """
+    if not is_length(unit) or value == 0 or not math.isfinite(value) or 1e-3 <= abs(value) < 1e4:
+        return value, unit
+    metres = convert(value, unit, "meter")
+    best = next((name for name in reversed(_READABLE) if abs(metres) >= _BASE[name][1]), _READABLE[0])
+    return convert(value, unit, best), best
 
 
 def dimension(unit: str) -> str:

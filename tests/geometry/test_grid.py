@@ -141,3 +141,17 @@ def test_axes_are_checked() -> None:
     with pytest.raises(InvalidInput):
         Axis("x", 2, positions=(1.0,))
     assert Axis("energy", 3, AxisKind.SPECTRAL).known is False
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_directions_are_those_of_nibabel(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(0.5, 5, 3)
+    matrix[:3, 3] = rng.normal(size=3) * 100
+    affine = Affine.from_xyz(matrix, Space.RAS, "millimeter")
+    strength = np.sort(np.abs(matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)), axis=0)
+    if (strength[-1] - strength[-2]).min() > 0.2:  # an axis halfway between two has no right answer
+        assert affine.directions() == nib.aff2axcodes(matrix)[::-1]
+        assert affine.to(Space.LPS).directions() == nib.aff2axcodes(matrix)[::-1]
+    assert Affine.from_xyz(matrix, Space.INSTRUMENT, None).directions() is None

@@ -88,3 +88,27 @@ def test_a_typed_unit_that_is_unknown_is_an_error() -> None:
 def test_no_text_makes_it_fail(text: str) -> None:
     name = units.canonical(text)
     assert name is None or units.canonical(name) == name
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if name != "percent"])
+def test_symbols_mean_the_unit(name: str) -> None:
+    assert REGISTRY(units.symbol(name)).units == REGISTRY(name).units
+    assert units.symbol(f"1/{name}") == f"1/{units.symbol(name)}"
+
+
+def test_a_unit_without_a_symbol_is_shown_as_it_is() -> None:
+    assert units.symbol("furlong") == "furlong"
+
+
+@given(st.floats(1e-15, 1e9), st.sampled_from(sorted(units.LENGTHS)))
+def test_readable_lengths_are_the_same_lengths(value: float, unit: str) -> None:
+    shown, name = units.readable(value, unit)
+    assert units.convert(shown, name, unit) == pytest.approx(value, rel=1e-12)
+    if name != unit and 1e-12 < units.convert(value, unit, "meter") < 1:
+        assert 1 <= shown < 1000
+
+
+def test_readable_leaves_alone_what_is_no_length() -> None:
+    assert units.readable(1e-9, "second") == (1e-9, "second")
+    assert units.readable(3.3724e-06, "meter") == (pytest.approx(3.3724), "micrometer")
+    assert units.readable(0.5, "millimeter") == (0.5, "millimeter")
