@@ -12,7 +12,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -174,15 +174,21 @@ class Backend:
                     break
                 parent = parent.parent
 
-    def sync(self, keys: list[str]) -> None:
-        """Make objects and the folders that name them durable. Object stores do so on their own."""
+    def flush(self, key: str) -> None:
+        """Make one object's bytes durable, though not yet the folder that names it. Object stores do so on their own."""
+        if self.root is not None:
+            with self._errors(key):
+                _fsync(self.root / key)
+
+    def sync(self, keys: list[str], *, flushed: Collection[str] = frozenset()) -> None:
+        """Make objects and the folders that name them durable; the bytes of those in `flushed` are so already."""
         if self.root is None:
             return
         folders: set[Path] = set()
         for key in keys:
             path = self.root / key
-            with self._errors(key):
-                _fsync(path)
+            if key not in flushed:
+                self.flush(key)
             parent = path.parent
             while parent not in folders:
                 folders.add(parent)

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from emstore.errors import Interrupted, Kind, SourceUnreadable
 from emstore.store import pyramid
@@ -89,17 +88,16 @@ class StreamWriter:
             From the sink.
         """
         plan = self.plan
-        pyramid.warm(plan.dtype, plan.how)
-        baseline = psutil.Process().memory_info().rss
         # What a host program held before is not ours to count, beyond what the plan allowed for.
-        available = plan.memory - min(baseline, BASELINE)
-        schedule = plan.schedule(available)
+        schedule = plan.schedule(plan.memory - BASELINE)
         in_flight = _Bytes(PUTS * max(level.codec.chunks.nbytes * level.codec.count for level in plan.levels))
         # An array that is best read front to back (a video, a compressed stream) may say so.
         one_reader = getattr(self.data, "sequential", False)
         readers = ThreadPoolExecutor(1 if one_reader else min(schedule.workers, READERS), "read")
         encoders = ThreadPoolExecutor(schedule.workers, "encode")
         putters = ThreadPoolExecutor(2 * PUTS, "put")
+        if len(plan.levels) > 1:
+            encoders.submit(pyramid.warm, plan.dtype, plan.how)  # takes as long as reading the first tile: both at once
         try:
             self._stream(schedule, readers, encoders, _Putter(self.sink, putters, in_flight))
         finally:

@@ -15,9 +15,10 @@ The protocol (layout 1) rests on one primitive, a put that creates or fails:
 import threading
 import uuid
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -26,6 +27,9 @@ from emstore.store import lease as leases
 from emstore.store.backend import Backend, Buffer
 from emstore.store.documents import ArrayInfo, DatasetInfo, Manifest, ManifestEntry, Tombstone, Txn, canonical, digest
 from emstore.store.layout import LEASES, MANIFEST, NODE, SETTINGS, TXN, Place, version_number
+
+_FLUSH_BYTES: Final = 1 << 20
+"""Objects of at least this size are made durable as soon as they are written."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class Transaction:
         self._lock = threading.Lock()
         self._entries: dict[str, ManifestEntry] = {}
         self._existing: set[str] = set()
+        # Bytes go to the disk while the next ones are encoded, instead of all at once before the seal.
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="emstore-flush")
+        self._flushes: dict[str, Future[None]] = {}
 
     # -- the writer's sink -----------------------------------------------------------------------------------------
 
@@ -76,6 +83,8 @@ class Transaction:
             )
         with self._lock:
             self._entries[key] = entry
+            if entry.size >= _FLUSH_BYTES:
+                self._flushes[key] = self._flusher.submit(self.backend.flush, self.place.prefix + key)
 
     def read(self, key: str) -> bytes:
         """Return an object of this version."""
@@ -111,23 +120,32 @@ class Transaction:
                 fix="run `emstore gc` on the array, then the command again",
             )
         self._recheck(entries)
-        self.backend.sync([prefix + e.key for e in entries] + [prefix + MANIFEST, prefix + TXN])
+        for flush in self._flushes.values():
+            flush.result()
+        flushed = {prefix + key for key in self._flushes}
+        self.backend.sync([prefix + e.key for e in entries] + [prefix + MANIFEST, prefix + TXN], flushed=flushed)
         body = canonical(root_document(entries, digest(manifest)))
         if not self.backend.put_new(prefix + NODE, body):
             self._lost_seal()
         self.backend.sync([prefix + NODE])
+        self._stop_flushing()
         self._lease.end(prefix)
 
     def release(self) -> None:
         """Stop without sealing; what was written stays and the next run with equal settings resumes it."""
+        self._stop_flushing()
         self._lease.release()
 
     def abort(self, reason: str) -> None:
         """Give the version up: a tombstone takes its seal's place and the data is deleted."""
+        self._stop_flushing()
         bury(self.backend, self.place, reason)
         self._lease.end(self.place.prefix)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _stop_flushing(self) -> None:
+        self._flusher.shutdown(wait=True, cancel_futures=True)
 
     def _note(self, key: str, data: bytes) -> None:
         with self._lock:
