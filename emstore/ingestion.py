@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import emstore
 from emstore import fingerprint, registry
+from emstore.adapter import Adapter
 from emstore.errors import Interrupted, InvalidInput, Kind, NotFound
 from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
 from emstore.geometry import AxisKind
@@ -81,7 +82,20 @@ def inspect(paths: Sequence[str | Path], *, adapter: str | None = None, allow_pa
         Go on without data that cannot be read, and say what was left out.
     """
     with Source.of(paths, allow_partial=allow_partial) as source:
-        yield _open(source, adapter)
+        yield _open(*registry.match(source, name=adapter), source)
+
+
+@contextmanager
+def inspect_each(
+    paths: Sequence[str | Path], *, adapter: str | None = None, allow_partial: bool = False
+) -> Iterator[tuple[Inspection, ...]]:
+    """Open sources of any mixture of formats and say what each adapter finds; as `inspect` where there is one.
+
+    `ingest` takes one of them at a time. Data that cannot be used are in the last one's `skipped` and `ignored`.
+    """
+    with Source.of(paths, allow_partial=allow_partial) as source:
+        matched = registry.match_each(source) if adapter is None else [registry.match(source, name=adapter)]
+        yield tuple(_open(reader, items, source) for reader, items in matched)
 
 
 def ingest(
@@ -139,7 +153,9 @@ def ingest(
     if place.array is None or place.version is not None:
         raise InvalidInput("the target must be STORE/DATASET/ARRAY", where=target, kind=Kind.BAD_REF)
     with Source.of(paths, allow_partial=allow_partial) as source:
-        inspection = _open(source, adapter)
+        inspection = _open(*registry.match(source, name=adapter), source)
+        for left in inspection.skipped:
+            listener(Noted(target, f"left out {left.name}: {left.reason}"))
         chosen = [_with_spacing(v, spacing, unit) for v in _choose(inspection, select, take_all)]
         packed = {item.path: item.packed_in for item in source.items if item.packed_in is not None}
         names = _array_names(place.array, chosen)
@@ -258,24 +274,42 @@ def _record(
     )
 
 
-def _open(source: Source, name: str | None) -> Inspection:
-    adapter, matched = registry.match(source, name=name)
-    volumes = tuple(replace(volume, name=plain_text(volume.name)) for volume in adapter.open(matched))
+def _open(adapter: Adapter, source: Source, whole: Source) -> Inspection:
+    """Open what an adapter takes (`source`) of all that the user named (`whole`); both share the lists of what is left."""
+    volumes = tuple(_named_apart(adapter.open(source)))
     if not volumes:
         raise NotFound(
             "it holds no array data",
-            where=", ".join(item.name for item in matched.items[:3]),
+            where=", ".join(item.name for item in source.items[:3]),
             fix="; ".join(f"{s.name}: {s.reason}" for s in source.ignored[:3]) or None,
         )
     said = {s.name for s in (*source.skipped, *source.ignored)}
     used = {file for volume in volumes for file in volume.files}
-    for item in matched.items:
+    # A companion that is nothing by itself, such as a text beside an image, was of use after all.
+    companions = {item.name for item in whole.items if item.path in used}
+    source.ignored[:] = [left for left in source.ignored if left.name not in companions]
+    for item in source.items:
         if item.path not in used and item.name not in said and not (item.is_folder and _uses(item.path, used)):
             source.skip(item.name, f"the {adapter.name} adapter did not use it")
     # A single file may hold side signals (spectra, thumbnails): its first is the one meant. Several files that do not form
     # one volume are several data sets, and taking one of them would silently drop the others.
-    default = 0 if len(volumes) == 1 or len(matched.items) == 1 else None
+    default = 0 if len(volumes) == 1 or len(source.items) == 1 else None
     return Inspection(adapter.name, volumes, default, tuple(source.ignored), tuple(source.skipped))
+
+
+def _named_apart(volumes: Sequence[Volume]) -> Iterator[Volume]:
+    """Give every volume a plain name that no other has: files of several folders may hold signals of the same name."""
+    names = [plain_text(volume.name) for volume in volumes]
+    stems = [plain_text(volume.files[0].stem) if volume.files else "" for volume in volumes]
+    taken: set[str] = set()
+    for volume, name, stem in zip(volumes, names, stems, strict=True):
+        if names.count(name) > 1 and stem and not name.startswith(stem):
+            name = f"{stem} {name}"
+        base, number = name, 2
+        while name in taken:
+            name, number = f"{base} {number}", number + 1
+        taken.add(name)
+        yield replace(volume, name=name)
 
 
 def _uses(folder: Path, used: set[Path]) -> bool:

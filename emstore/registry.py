@@ -125,6 +125,30 @@ def match(source: Source, *, name: str | None = None) -> tuple[Adapter, Source]:
     """
     if name is not None:
         return adapter(name), source
+    taken, unknown = _claims(source)
+    if len(taken) > 1:
+        listing = "; ".join(
+            f"{key}: {len(items)} file{'s' * (len(items) != 1)}, e.g. {items[0].name}" for key, items in sorted(taken.items())
+        )
+        raise InvalidInput(
+            f"the files need different adapters ({listing})",
+            fix="name the files or the folder of one kind only; `emstore inspect` tells what each kind holds",
+            kind=Kind.AMBIGUOUS_SOURCE,
+        )
+    _set_aside(source, unknown)
+    [(chosen, items)] = taken.items()
+    return adapter(chosen), source.subset(items)
+
+
+def match_each(source: Source) -> list[tuple[Adapter, Source]]:
+    """Return every adapter that takes items of a source, by name, with its items; otherwise as `match`."""
+    taken, unknown = _claims(source)
+    _set_aside(source, unknown)
+    return [(adapter(name), source.subset(items)) for name, items in sorted(taken.items())]
+
+
+def _claims(source: Source) -> tuple[dict[str, list[SourceItem]], list[SourceItem]]:
+    """Return the items that each adapter takes, at least one, and those that none knows."""
     taken: dict[str, list[SourceItem]] = {}
     unknown: list[SourceItem] = []
     for item in source.items:
@@ -144,27 +168,27 @@ def match(source: Source, *, name: str | None = None) -> tuple[Adapter, Source]:
         taken.setdefault(scores[0][1], []).append(item)
     if not taken:
         names = ", ".join(item.name for item in unknown[:3]) + (" ..." if len(unknown) > 3 else "")
+        zipped = any(item.is_packed_zarr for item in unknown)
         raise SourceUnreadable(
-            "no installed adapter recognises it",
+            "it is a zipped Zarr store" if zipped else "no installed adapter recognises it",
             where=names,
-            fix="see `emstore adapters` for what can be read; the file may be damaged or need an extra",
-            kind=Kind.NO_ADAPTER,
+            fix="unzip it first, then point at the folder"
+            if zipped
+            else "see `emstore adapters` for what can be read; the file may be damaged or need an extra",
+            kind=Kind.SOURCE_UNSUPPORTED if zipped else Kind.NO_ADAPTER,
         )
-    if len(taken) > 1:
-        listing = "; ".join(f"{key}: {len(items)} files, e.g. {items[0].name}" for key, items in sorted(taken.items()))
-        raise InvalidInput(
-            f"the files need different adapters ({listing})",
-            fix="ingest them one kind at a time",
-            kind=Kind.AMBIGUOUS_SOURCE,
-        )
-    [(chosen, items)] = taken.items()
+    return taken, unknown
+
+
+def _set_aside(source: Source, unknown: list[SourceItem]) -> None:
     claimed = {extension: n for n in adapters() for group in adapter(n).formats.values() for extension in group}
     for item in unknown:
-        if item.extension in claimed:
+        if item.is_packed_zarr:
+            source.skip(item.name, "is a zipped Zarr store: unzip it first")
+        elif item.extension in claimed:
             source.skip(item.name, f"looks like {claimed[item.extension]} by its name, but its content does not")
         else:
             source.ignore(item.name, "not a file any adapter knows")
-    return adapter(chosen), source.subset(items)
 
 
 def _installed(group: str) -> Mapping[str, PluginEntry]:

@@ -44,6 +44,9 @@ _NION_MEMBERS: Final = {"data.npy", "metadata.json"}
 """A zip of these is a file format of its own, ``.ndata``."""
 
 
+_WAY_ON: Final = "or pass --allow-partial to go on without it"
+
+
 @dataclass(frozen=True)
 class SourceItem:
     """One file, or one folder that is a single thing."""
@@ -81,6 +84,17 @@ class SourceItem:
     def forget_head(self) -> None:
         """Free the memory of `head`: a folder may hold very many files."""
         self.__dict__.pop("head", None)
+
+    @property
+    def is_packed_zarr(self) -> bool:
+        """Whether the file is a zip of a Zarr hierarchy; looks at the zip's table of contents."""
+        if self.is_folder:
+            return False
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return any(PurePosixPath(name).name in _FOLDER_MARKS for name in archive.namelist())
+        except (OSError, *_UNZIP_ERRORS):
+            return False
 
     @property
     def extension(self) -> str:
@@ -157,9 +171,7 @@ class Source:
             What to raise; a `SourceUnreadable` by default.
         """
         if not self.allow_partial:
-            raise error or SourceUnreadable(
-                reason, where=name, fix="repair or remove it, or pass --allow-partial to go on without it"
-            )
+            raise _with_way_on(error) if error else SourceUnreadable(reason, where=name, fix=f"repair or remove it, {_WAY_ON}")
         self.skipped.append(Skipped(name, reason))
 
     def ignore(self, name: str, reason: str) -> None:
@@ -253,6 +265,13 @@ class Source:
                 return [item]
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise SourceUnreadable(f"the zip cannot be opened: {reason}", where=item.name) from error
+
+
+def _with_way_on(error: EmstoreError) -> EmstoreError:
+    """Add to an error's fix that the rest may be taken without this item."""
+    if "--allow-partial" not in (error.fix or ""):
+        error.fix = f"{error.fix}, {_WAY_ON}" if error.fix else _WAY_ON.removeprefix("or ")
+    return error
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

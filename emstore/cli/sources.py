@@ -1,5 +1,6 @@
 """The verbs ``inspect`` and ``ingest``: from raw files to sealed versions."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,12 +35,12 @@ def register(app: typer.Typer) -> None:
 def inspect(
     sources: Sources, adapter: AdapterOption = None, allow_partial: PartialOption = False, as_json: JsonOption = False
 ) -> None:
-    """Say what ingest would do; copies nothing."""
+    """Say what is in raw files and what ingest would take; copies nothing."""
     with command(as_json) as out:
         from emstore import ingestion
 
-        with ingestion.inspect(sources, adapter=adapter, allow_partial=allow_partial) as inspection:
-            out.result(_document(inspection), lambda: _words(out, inspection))
+        with ingestion.inspect_each(sources, adapter=adapter, allow_partial=allow_partial) as found:
+            out.result(_document(found), lambda: _words(out, found))
 
 
 def ingest(
@@ -74,7 +75,15 @@ def ingest(
             allow_partial=allow_partial,
             listener=out.listener,
         )
-        versions = [{**summary(one.version.store, one.version.place, one.version.info), "created": one.created} for one in made]
+        versions = [
+            {
+                **summary(one.version.store, one.version.place, one.version.info),
+                "created": one.created,
+                "notes": list(one.version.record.notes),
+                "skipped": [{"name": left.name, "reason": left.reason} for left in one.version.record.skipped],
+            }
+            for one in made
+        ]
 
         def words() -> None:
             for one in made:
@@ -85,13 +94,19 @@ def ingest(
         out.result({"versions": versions}, words)
 
 
-def _document(inspection: "Inspection") -> dict[str, Any]:
+def _document(found: "Sequence[Inspection]") -> dict[str, Any]:
+    # With several kinds of file nothing is taken without a choice.
+    [only, *others] = found
     return {
-        "adapter": inspection.adapter,
-        "default": None if inspection.default is None else inspection.volumes[inspection.default].name,
-        "volumes": [_volume(volume, k == inspection.default) for k, volume in enumerate(inspection.volumes)],
-        "ignored": [{"name": left.name, "reason": left.reason} for left in inspection.ignored],
-        "skipped": [{"name": left.name, "reason": left.reason} for left in inspection.skipped],
+        "adapter": None if others else only.adapter,
+        "default": None if others or only.default is None else only.volumes[only.default].name,
+        "volumes": [
+            {"adapter": one.adapter, **_volume(volume, not others and k == one.default)}
+            for one in found
+            for k, volume in enumerate(one.volumes)
+        ],
+        "ignored": [{"name": left.name, "reason": left.reason} for left in found[-1].ignored],
+        "skipped": [{"name": left.name, "reason": left.reason} for left in found[-1].skipped],
     }
 
 
@@ -116,13 +131,33 @@ def _volume(volume: "Volume", default: bool) -> dict[str, Any]:
     }
 
 
-def _words(out: Output, inspection: "Inspection") -> None:
+def _words(out: Output, found: "Sequence[Inspection]") -> None:
+    for inspection in found:
+        _signals(out, inspection, alone=len(found) == 1)
+    if len(found) > 1:
+        out.say("ingest takes one of these kinds at a time: name its files, or a folder of them alone")
+    elif found[0].default is None:
+        out.say("ingest needs --select NAME, or --all")
+    elif len(found[0].volumes) > 1:
+        out.say("* is taken unless --select NAME or --all says otherwise")
+    for inspection in found:
+        for volume in inspection.volumes:
+            for note in volume.notes:
+                out.say(f"{volume.name}: {note}")
+    for what, left in (("left out", found[-1].skipped), ("ignored", found[-1].ignored)):
+        for entry in left[:20]:
+            out.say(f"{what}: {entry.name}: {entry.reason}")
+        if len(left) > 20:
+            out.say(f"{what}: and {len(left) - 20} more")
+
+
+def _signals(out: Output, inspection: "Inspection", *, alone: bool) -> None:
     out.say(f"read by {inspection.adapter}: {len(inspection.volumes)} signal{'s' * (len(inspection.volumes) != 1)}")
     out.table(
         ("", "name", "shape", "type", "spacing", "size", "format"),
         [
             (
-                f"{'*' if k == inspection.default else ' '}{k + 1}",
+                f"{'*' if alone and k == inspection.default else ' '}{k + 1}",
                 volume.name,
                 text.shape(volume.shape, volume.grid.dims),
                 volume.dtype,
@@ -133,15 +168,3 @@ def _words(out: Output, inspection: "Inspection") -> None:
             for k, volume in enumerate(inspection.volumes)
         ],
     )
-    if inspection.default is None:
-        out.say("ingest needs --select NAME, or --all")
-    elif len(inspection.volumes) > 1:
-        out.say("* is taken unless --select NAME or --all says otherwise")
-    for volume in inspection.volumes:
-        for note in volume.notes:
-            out.say(f"{volume.name}: {note}")
-    for what, left in (("left out", inspection.skipped), ("ignored", inspection.ignored)):
-        for entry in left[:20]:
-            out.say(f"{what}: {entry.name}: {entry.reason}")
-        if len(left) > 20:
-            out.say(f"{what}: and {len(left) - 20} more")

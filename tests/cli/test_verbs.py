@@ -60,6 +60,20 @@ def test_inspect_copies_nothing_and_says_what_ingest_would_take(lab: Path) -> No
     assert done.stderr == ""
 
 
+def test_inspect_of_a_mixture_lists_every_kind(lab: Path, tmp_path: Path) -> None:
+    (tmp_path / "scan.nii").write_bytes((lab / "scan.nii").read_bytes())
+    tifffile.imwrite(tmp_path / "page.tif", np.zeros((4, 5), np.uint8))
+    found = result("inspect", tmp_path)
+    assert found["adapter"] is None
+    assert found["default"] is None
+    assert [(volume["adapter"], volume["default"]) for volume in found["volumes"]] == [("nifti", False), ("tiff", False)]
+    said = call("inspect", tmp_path).stdout
+    assert "read by nifti: 1 signal" in said
+    assert "read by tiff: 1 signal" in said
+    assert "one of these kinds at a time" in said
+    assert "*" not in said
+
+
 def test_inspect_of_bad_input(lab: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.nii"
     cut.write_bytes((lab / "scan.nii").read_bytes()[:50000])

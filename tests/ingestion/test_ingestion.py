@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ import tifffile
 
 import emstore
 from emstore.errors import Interrupted, InvalidInput, Kind, NotFound, SourceUnreadable
-from emstore.events import Advanced, Event, Finished, Started
+from emstore.events import Advanced, Event, Finished, Noted, Started
+from emstore.ingestion import inspect_each
 from emstore.store import Place, State, open_store, verify, versions
 
 
@@ -215,3 +217,57 @@ def test_original_headers_come_back_byte_for_byte(store: str, instrument_file: C
     assert len(raw) == 352
     assert name.startswith("anatomical.nii")
     assert json.dumps(made.version.header_tree())
+
+
+def test_what_was_left_out_is_told_at_once(store: str, slices: Path) -> None:
+    (slices / "slice7.tif").write_bytes(b"no tiff")
+    with pytest.raises(SourceUnreadable, match="content does not") as caught:
+        emstore.ingest([slices], f"{store}/lab/raw")
+    assert "--allow-partial" in str(caught.value.fix)
+    heard: list[Event] = []
+    [made] = emstore.ingest([slices], f"{store}/lab/raw", allow_partial=True, listener=heard.append)
+    assert [left.name for left in made.version.record.skipped] == ["slice7.tif"]
+    assert any(isinstance(e, Noted) and "left out slice7.tif" in e.message for e in heard)
+
+
+def test_an_adapters_own_refusal_names_the_way_on(store: str, slices: Path) -> None:
+    tifffile.imwrite(slices / "slice7.tif", np.zeros((40, 51), "u1"))
+    with pytest.raises(SourceUnreadable) as caught:
+        emstore.ingest([slices], f"{store}/lab/raw")
+    assert "--allow-partial" in str(caught.value.fix)
+
+
+def test_companions_that_were_read_are_not_called_ignored(store: str, instrument_file: Callable[[str], Path]) -> None:
+    folder = instrument_file("stem/mrc_de/20241021_00405_movie.mrc").parent
+    with emstore.inspect([folder / "20241021_00405_movie.mrc", folder / "20241021_00405_info.txt", folder / "info.txt"]) as found:
+        assert [left.name for left in found.ignored] == ["info.txt"]
+    assert folder / "20241021_00405_info.txt" in found.volumes[0].files
+
+
+def test_a_mixture_is_inspected_kind_by_kind_and_ingested_one_at_a_time(store: str, slices: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), slices / "head.nii")
+    with inspect_each([slices]) as found:
+        assert [(one.adapter, len(one.volumes)) for one in found] == [("nifti", 1), ("tiff", 1)]
+    with pytest.raises(InvalidInput, match=r"nifti: 1 file, e\.g\. head\.nii; tiff: 12 files") as caught:
+        emstore.ingest([slices], f"{store}/lab/raw")
+    assert caught.value.kind is Kind.AMBIGUOUS_SOURCE
+
+
+def test_a_zipped_zarr_store_says_what_to_do(store: str, tmp_path: Path) -> None:
+    packed = shutil.make_archive(str(tmp_path / "image.zarr"), "zip", store)
+    with pytest.raises(SourceUnreadable, match="zipped Zarr") as caught:
+        emstore.ingest([packed], f"{store}/lab/raw")
+    assert "unzip it first" in str(caught.value.fix)
+    assert caught.value.kind is Kind.SOURCE_UNSUPPORTED
+
+
+def test_signals_of_several_files_have_names_of_their_own(store: str, tmp_path: Path) -> None:
+    for folder, value in (("a", 1), ("b", 2)):
+        (tmp_path / "scans" / folder).mkdir(parents=True)
+        for name in ("scan.h5", f"only{value}.h5"):
+            with h5py.File(tmp_path / "scans" / folder / name, "w") as file:
+                file["data"] = np.full((3, 4, 5), value, np.int16)
+    with emstore.inspect([tmp_path / "scans"]) as found:
+        assert [volume.name for volume in found.volumes] == ["only1 data", "scan data", "only2 data", "scan data 2"]
+    [made] = emstore.ingest([tmp_path / "scans"], f"{store}/lab/raw", select="scan data 2")
+    assert (made.version.xarray()["image"].values == 2).all()
