@@ -27,7 +27,11 @@ class Exporter(Protocol):
     name: ClassVar[str]
     """Lower-case name, the same as the entry point's."""
     extensions: ClassVar[tuple[str, ...]]
-    """File extensions it writes, lower case with the dot; the longest match wins (``.ome.tif`` before ``.tif``)."""
+    """File extensions it writes, lower case with the dot; the longest match wins (``.ome.tif`` before ``.tif``).
+
+    Those of them whose files are compressed may be named in a second attribute, ``compressed``: nobody knows their size
+    beforehand, so that the disk is not asked for room for all the voxels.
+    """
 
     def write(self, volume: Volume, path: Path, advance: Callable[[int], None]) -> tuple[str, ...]:
         """Write the volume to `path` (which ends in one of `extensions`), reading it block by block.
@@ -100,11 +104,11 @@ def export(
     if not target.parent.is_dir():
         raise NotFound("there is no such folder", where=str(target.parent), fix="create it first")
     _refuse_existing(target, force)
-    _check_room(target, volume.nbytes)
+    extension = max((e for e in exporter.extensions if target.name.lower().endswith(e)), key=len)
+    _check_room(target, 0 if extension in getattr(exporter, "compressed", ()) else volume.nbytes)
     name = task or target.name
     listener(Started(name, volume.nbytes))
     # The suffix stays, since exporters and their libraries choose the variant by it; the stem is hidden and unguessable.
-    extension = max((e for e in exporter.extensions if target.name.lower().endswith(e)), key=len)
     temporary = target.with_name(f".{target.name[: -len(extension)]}.{secrets.token_hex(4)}.part{extension}")
     try:
         notes = exporter.write(volume, temporary, lambda count: listener(Advanced(name, count)))
@@ -140,7 +144,9 @@ def _check_room(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed + _SPARE_BYTES:
         raise Capacity(
-            f"the disk has {free / 1e9:.2f} GB free and the file can take {needed / 1e9:.2f} GB",
+            f"the disk has {free / 1e9:.2f} GB free and the file takes {needed / 1e9:.2f} GB"
+            if needed
+            else f"the disk has only {free / 1e6:.0f} MB free",
             where=str(target),
             fix="free some space or write to another disk",
             kind=Kind.DISK_FULL,

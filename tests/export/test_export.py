@@ -120,6 +120,18 @@ def test_a_full_disk_is_told_before(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.h5", "a.mp4", "a.gif"])
+def test_compressed_files_need_not_have_room_for_every_voxel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    usage = collections.namedtuple("usage", "total used free")
+    empty = volume(np.zeros((5, 1000, 1000), np.uint8), "z y x")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 20 << 20))
+    export(empty, tmp_path / name)
+    assert (tmp_path / name).stat().st_size < 4 << 20
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 1 << 20))
+    with pytest.raises(Capacity, match="only 1 MB free"):
+        export(empty, tmp_path / f"b{name}")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_disk_that_fills_meanwhile_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(Capacity, match="full") as error:

@@ -28,6 +28,7 @@ class Hdf5Exporter:
 
     name: ClassVar[str] = "hdf5"
     extensions: ClassVar[tuple[str, ...]] = (".h5", ".hdf5")
+    compressed: ClassVar[tuple[str, ...]] = (".h5", ".hdf5")
 
     def write(self, volume: Volume, path: Path, advance: Callable[[int], None]) -> tuple[str, ...]:
         """Write slab by slab; see `emstore.export.Exporter`."""

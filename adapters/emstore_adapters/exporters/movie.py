@@ -33,6 +33,7 @@ class MovieExporter:
 
     name: ClassVar[str] = "movie"
     extensions: ClassVar[tuple[str, ...]] = (".mp4", ".gif")
+    compressed: ClassVar[tuple[str, ...]] = (".mp4", ".gif")
 
     def write(self, volume: Volume, path: Path, advance: Callable[[int], None]) -> tuple[str, ...]:
         """Write frame by frame; see `emstore.export.Exporter`."""

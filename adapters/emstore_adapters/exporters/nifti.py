@@ -28,6 +28,7 @@ class NiftiExporter:
 
     name: ClassVar[str] = "nifti"
     extensions: ClassVar[tuple[str, ...]] = (".nii", ".nii.gz")
+    compressed: ClassVar[tuple[str, ...]] = (".nii.gz",)
 
     def write(self, volume: Volume, path: Path, advance: Callable[[int], None]) -> tuple[str, ...]:
         """Write slab by slab; see `emstore.export.Exporter`."""
