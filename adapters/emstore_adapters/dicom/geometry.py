@@ -85,7 +85,8 @@ def _gaps(planes: tuple[Plane, ...], steps: npt.NDArray[np.float64]) -> list[str
         missing = round(step / usual) - 1
         if missing >= 1 and abs(step - (missing + 1) * usual) < 0.1 * usual:
             count = f"{missing} slice{'s' if missing > 1 else ''} may be missing"
-            notes.append(f"Gap of {step:.4g} mm between {planes[index].name} and {planes[index + 1].name}: {count}.")
+            # Counted, not named: file names of a scan may hold the patient's.
+            notes.append(f"Gap of {step:.4g} mm between slices {index + 1} and {index + 2} of {len(planes)}: {count}.")
     return notes[:20]
 
 

@@ -1,5 +1,7 @@
 """Every voxel lies where dcm2niix puts it, or, where dcm2niix approximates, where ImagePositionPatient says."""
 
+import json
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,6 +79,21 @@ def slice_world(volume: Volume, index: int) -> np.ndarray[Any, Any]:
     assert step is not None
     at = axis.coordinates()
     return volume.grid.affine.world([(at[index] - at[0]) / step, 0.0, 0.0])[::-1]
+
+
+def test_no_name_of_a_file_is_kept_in_names_and_notes(
+    instrument_file: Callable[[str], Path], open_dicom: Open, tmp_path: Path
+) -> None:
+    """Scanners' exports call folders and files by the patient."""
+    folder = tmp_path / "SMITH^JANE"
+    folder.mkdir()
+    for index, path in enumerate(sorted(instrument_file("ct/ge_missing_slice").iterdir())):
+        shutil.copy(path, folder / f"Smith-Jane-{index}.dcm")
+    [volume] = open_dicom(folder)
+    assert "Gap of 10 mm between slices" in " ".join(volume.notes)
+    kept = " ".join([volume.name, *volume.notes, json.dumps([volume.attributes, volume.header.terms])]).lower()
+    assert "smith" not in kept
+    assert "jane" not in kept
 
 
 @pytest.mark.parametrize(
