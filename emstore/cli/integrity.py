@@ -50,7 +50,7 @@ def verify(
         def words() -> None:
             how = "every byte hashed" if data else "names and sizes; --data hashes every byte"
             for one in found:
-                state = "ok" if one.ok else f"DAMAGED, {len(one.findings)} findings"
+                state = "ok" if one.ok else f"DAMAGED, {len(one.findings)} finding{'s' * (len(one.findings) != 1)}"
                 out.say(f"{store.url}/{one.place}  {state}  {one.objects} objects, {text.size(one.nbytes)} ({how})")
                 for finding in one.findings:
                     out.say(f"  {finding.key}: {finding.problem}{f' ({finding.detail})' if finding.detail else ''}")
@@ -83,6 +83,7 @@ def gc(
             for one in found:
                 out.say(f"{one.key}  {one.what}  {text.size(one.nbytes)}")
             verb = "would be" if dry_run else "were"
-            out.say(f"{len(found)} things, {text.size(sum(one.nbytes for one in found))}, {verb} cleared")
+            things = f"{len(found)} leftover{'s' * (len(found) != 1)}, {text.size(sum(one.nbytes for one in found))},"
+            out.say(f"{things} {verb} cleared" if found else "nothing to clear")
 
         out.result(document, words)
