@@ -37,6 +37,11 @@ class Version:
     """The root ``zarr.json``: the seal."""
     info: VersionInfo
 
+    def __repr__(self) -> str:
+        volume = self.info.volume
+        shape = " ".join(f"{name}:{size}" for name, size in zip(volume.dims, volume.shape, strict=True))
+        return f"<emstore.Version {self.ref} {shape} {volume.dtype}>"
+
     @property
     def id(self) -> str:
         """The version id, ``blake3:hex``: digest of the seal. Inputs cite it."""
@@ -179,10 +184,13 @@ def open_version(ref: str) -> Version:
         raise InvalidInput("this is not an array or version", where=ref, fix="write STORE/DATASET/ARRAY[/vN]", kind=Kind.BAD_REF)
     if place.version is not None:
         return load(store, place)
-    for number in reversed(numbers(store.backend, place)):
+    known = numbers(store.backend, place)
+    for number in reversed(known):
         at = Place(place.dataset, place.array, number)
         if isinstance(read_state(store.backend, at), dict):
             return load(store, at)
+    if not known:
+        raise NotFound("there is no array of that name", where=ref, fix=f"see `emstore ls {store.url}`")
     raise NotFound("the array has no sealed version", where=ref, fix="see `emstore status` for unfinished ones")
 
 

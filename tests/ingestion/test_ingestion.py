@@ -271,3 +271,15 @@ def test_signals_of_several_files_have_names_of_their_own(store: str, tmp_path: 
         assert [volume.name for volume in found.volumes] == ["only1 data", "scan data", "only2 data", "scan data 2"]
     [made] = emstore.ingest([tmp_path / "scans"], f"{store}/lab/raw", select="scan data 2")
     assert (made.version.xarray()["image"].values == 2).all()
+
+
+def test_a_version_is_shown_in_one_line(store: str, slices: Path) -> None:
+    [made] = emstore.ingest([slices], f"{store}/lab/raw")
+    assert repr(made.version) == f"<emstore.Version {store}/lab/raw/v1 z:12 y:40 x:50 uint8>"
+
+
+def test_an_array_that_never_was_is_not_called_unfinished(store: str, slices: Path) -> None:
+    emstore.ingest([slices], f"{store}/lab/raw")
+    with pytest.raises(NotFound, match="no array of that name") as caught:
+        emstore.open(f"{store}/lab/raws")
+    assert f"emstore ls {store}" in str(caught.value.fix)
