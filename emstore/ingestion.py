@@ -309,7 +309,7 @@ def _named_apart(volumes: Sequence[Volume]) -> Iterator[Volume]:
         while name in taken:
             name, number = f"{base} {number}", number + 1
         taken.add(name)
-        yield replace(volume, name=name)
+        yield replace(volume, name=name, notes=tuple(plain_text(note) for note in volume.notes))
 
 
 def _uses(folder: Path, used: set[Path]) -> bool:

@@ -163,7 +163,9 @@ def _coarsen(axis: Axis, factor: int) -> Axis:
         shift = (axis.spacing or 1.0) * (factor - 1) / 2
         if axis.spacing is None:
             # Positions are plain indices: level n keeps counting level-0 indices, so its own step must be stated.
-            return replace(axis, size=size, positions=tuple(axis.origin + shift + factor * i for i in range(size)), labels=None)
+            return replace(
+                axis, size=size, positions=tuple((axis.origin + shift + factor * np.arange(size)).tolist()), labels=None
+            )
         return replace(axis, size=size, spacing=step, origin=axis.origin + shift, labels=None)
     padded = np.full(size * factor, np.nan)
     padded[: axis.size] = axis.positions

@@ -21,6 +21,11 @@ def digest(data: bytes | bytearray | memoryview) -> str:
     return f"blake3:{blake3(data).hexdigest()}"
 
 
+def group_document(info: BaseModel) -> bytes:
+    """Return the ``zarr.json`` of a group whose ``attributes.emstore`` is `info`."""
+    return canonical({"zarr_format": 3, "node_type": "group", "attributes": {"emstore": info.model_dump(mode="json")}})
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

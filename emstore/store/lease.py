@@ -49,8 +49,13 @@ class HeldLease:
     def release(self) -> None:
         """Let others take over at once. Never raises: a lease also runs out by itself."""
         self._end()
-        with contextlib.suppress(EmstoreError):
+        try:
             self._backend.put_over(self._key, self._body(released=True))
+        except EmstoreError:
+            # On a full disk the old lease must make room first, or this process would seem to go on writing.
+            with contextlib.suppress(EmstoreError):
+                self._backend.delete([self._key])
+                self._backend.put_new(self._key, self._body(released=True))
 
     def end(self, prefix: str) -> None:
         """Stop renewing and delete the version's leases: it is sealed or aborted."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emstore.errors import Capacity, Kind
+from emstore.header import plain_text
 from emstore.provenance.record import Record
 from emstore.store.documents import Contents, HeaderInfo, ManifestEntry, VersionInfo, VolumeInfo, canonical
 from emstore.store.layout import HEADER, SOURCE
@@ -103,7 +104,7 @@ def _put_source(transaction: Transaction, volume: Volume) -> str | None:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
             for raw in volume.header.raw:
-                archive.writestr(zipfile.ZipInfo(raw.name), raw.read(), zipfile.ZIP_DEFLATED)
+                archive.writestr(zipfile.ZipInfo(plain_text(raw.name)), raw.read(), zipfile.ZIP_DEFLATED)
         transaction.put(SOURCE, packed.getvalue())
     return SOURCE
 
@@ -121,6 +122,8 @@ def _check_space(transaction: Transaction, volume: Volume, plan: VersionPlan) ->
     ratio = min(1.0, len(level.codec.chunks.encode(chunk)[0]) / sample.nbytes)
     voxels = sum(prod(lv.shape) for lv in plan.levels)
     needed = int(voxels * plan.dtype.itemsize * ratio)
+    if needed > free:
+        needed -= sum(entry.size for entry in transaction.backend.entries(transaction.place.prefix))  # there already
     if needed > free:
         raise Capacity(
             f"about {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free",

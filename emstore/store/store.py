@@ -3,15 +3,14 @@
 import json
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ValidationError
 
-from emstore.errors import Conflict, InvalidInput, Kind, NotFound
+from emstore.errors import Conflict, EmstoreError, InvalidInput, Kind, NotFound, StorageFailed
 from emstore.store.backend import Backend
 from emstore.store.documents import StoreInfo, canonical
 from emstore.store.layout import LAYOUT, NODE, Place
-from emstore.store.url import candidates, is_remote, open_backend
+from emstore.store.url import candidates, is_remote, local_path, open_backend
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,18 @@ def create_store(url: str) -> Store:
         Kind ``store_unsafe``: the storage does not honour create-only writes.
     """
     if not is_remote(url):
-        folder = Path(url.removeprefix("file://")).expanduser()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            what = "there is a store already" if (folder / NODE).exists() else "the folder is not empty"
-            raise Conflict(what, where=url, fix="choose another place, or use the store that is there")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = local_path(url)
+        try:
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                what = "there is a store already" if (folder / NODE).exists() else "the folder is not empty"
+                raise Conflict(what, where=url, fix="choose another place, or use the store that is there")
+            folder.mkdir(parents=True, exist_ok=True)
+        except EmstoreError:
+            raise
+        except OSError as error:
+            raise StorageFailed(
+                f"a store cannot be made there: {error.strerror}", where=url, fix="choose another place, or check who may write"
+            ) from error
     backend = open_backend(url)
     if backend.find(NODE) is not None:
         raise Conflict("there is a store already", where=url, fix="choose another place, or use the store that is there")

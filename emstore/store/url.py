@@ -4,7 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
+
+from obstore.exceptions import BaseError
 
 from emstore.errors import InvalidInput, Kind, NotFound
 from emstore.store.backend import Backend
@@ -35,44 +37,68 @@ def open_backend(url: str) -> Backend:
         A path, or a ``file:// s3:// gs:// az://`` URL; ``http(s)://`` for reading. Credentials come from the environment,
         never from the URL.
     """
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query:
-        raise InvalidInput(
-            "a URL must not carry credentials", where=_clean(url), fix="set them in the environment", kind=Kind.BAD_REF
-        )
-    if parts.scheme in _REMOTE:
-        return Backend(_remote(parts.scheme, url), _clean(url))
-    if parts.scheme in _WEB:
-        from obstore.store import HTTPStore
-
-        return Backend(HTTPStore.from_url(url, client_options={"allow_http": True}), _clean(url))
-    if "://" in url and parts.scheme != "file":
-        raise InvalidInput(
-            f"{parts.scheme}:// is not a storage emstore knows", fix="use a path or s3:// gs:// az://", kind=Kind.BAD_REF
-        )
+    if is_remote(url):
+        base, names = split(url)
+        clean = "/".join([base, *names])
+        scheme = base.partition("://")[0]
+        try:
+            return Backend(_web(clean) if scheme in _WEB else _remote(scheme, clean), clean)
+        except (ValueError, BaseError) as error:
+            raise InvalidInput("not a usable URL", where=clean, kind=Kind.BAD_REF) from error
     from obstore.store import LocalStore
 
-    root = Path(parts.path if parts.scheme == "file" else url).expanduser()
-    root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links
-    if not root.is_dir():
+    root = local_path(url)
+    if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir() raises for names that are too long
         raise NotFound("there is no such folder", where=str(url))
     return Backend(LocalStore(root), str(url).rstrip("/"), root)
 
 
+def local_path(text: str) -> Path:
+    """Return the absolute path that a path or ``file://`` URL means; links are not followed."""
+    try:
+        path = Path(text.removeprefix("file://")).expanduser()
+    except RuntimeError as error:
+        raise NotFound("there is no such user", where=text) from error
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+
+
 def is_remote(url: str) -> bool:
     """Whether a reference leads to an object store or web server rather than a local path."""
-    return urlsplit(url).scheme in (*_REMOTE, *_WEB)
+    scheme, found, _ = url.partition("://")
+    if not found or "/" in scheme or scheme == "file":
+        return False
+    if scheme.lower() not in (*_REMOTE, *_WEB):
+        raise InvalidInput(
+            f"{scheme}:// is not a storage emstore knows", fix="use a path or s3:// gs:// az://", kind=Kind.BAD_REF
+        )
+    return True
 
 
 def split(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return the part of a reference that cannot be split (``s3://bucket``, ``/`` or the first folder) and the rest's names."""
-    parts = urlsplit(text)
-    if parts.scheme in (*_REMOTE, *_WEB):
-        names = tuple(p for p in parts.path.split("/") if p)
-        if any(p in (".", "..") for p in names):
-            raise InvalidInput("a URL must not hold . or ..", where=_clean(text), kind=Kind.BAD_REF)
-        return urlunsplit((parts.scheme, parts.netloc, "", "", "")), names
-    raise InvalidInput("not a URL", where=text)
+    """Return the host or bucket of a URL (``s3://bucket``) and the names below it.
+
+    Raises
+    ------
+    InvalidInput
+        Kind ``bad_ref``: no usable URL, or one that carries credentials, which no message repeats.
+    """
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+        base = f"{parts.scheme}://{host}{'' if parts.port is None else f':{parts.port}'}"
+    except ValueError:  # its text may repeat a password
+        raise InvalidInput("not a usable URL", kind=Kind.BAD_REF) from None
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise InvalidInput(
+            "a URL must not carry credentials or parameters",
+            where=f"{base}{parts.path}",
+            fix="set them in the environment",
+            kind=Kind.BAD_REF,
+        )
+    names = tuple(p for p in parts.path.split("/") if p)
+    if not host or any(unquote(p) in (".", "..") or "\\" in p for p in names):
+        raise InvalidInput("a URL needs a host or bucket and must not hold . or ..", where=base, kind=Kind.BAD_REF)
+    return base, names
 
 
 def candidates(text: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -94,6 +120,12 @@ def candidates(text: str) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
+def _web(url: str) -> Any:
+    from obstore.store import HTTPStore
+
+    return HTTPStore.from_url(url, client_options={"allow_http": True})
+
+
 def _remote(scheme: str, url: str) -> Any:
     import obstore.store
 
@@ -103,11 +135,3 @@ def _remote(scheme: str, url: str) -> Any:
         options["endpoint"] = endpoint
         options["client_options"] = {"allow_http": endpoint.startswith("http://")}
     return getattr(obstore.store, _REMOTE[scheme]).from_url(url, **options)
-
-
-def _clean(url: str) -> str:
-    parts = urlsplit(url)
-    if not parts.scheme:
-        return url
-    host = parts.hostname or ""
-    return urlunsplit((parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path, "", "")).rstrip("/")

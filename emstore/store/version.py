@@ -97,13 +97,16 @@ class Version:
 
     def volume(self, level: int = 0) -> Volume:
         """Return the version as a Volume, as an adapter would have given it."""
-        info = self.info.volume
         header = self.info.header
+        return self._volume(level, Header(header.format, self.header_tree(), header.terms, self._raw_headers()))
+
+    def _volume(self, level: int, header: Header) -> Volume:
+        info = self.info.volume
         return Volume(
             name=info.name,
             data=self.array(level),
             grid=self.grid(level),
-            header=Header(header.format, self.header_tree(), header.terms, self._raw_headers()),
+            header=header,
             kind=VolumeKind(info.kind),
             modality=info.modality,
             scale=None if info.scale is None else ValueScale(**info.scale),
@@ -114,7 +117,7 @@ class Version:
 
     def xarray(self, level: int = 0) -> "xr.Dataset":
         """Return a scale level as a lazy `xarray.Dataset` with the stored values as variable ``image``, never rescaled."""
-        volume = self.volume(level)
+        volume = self._volume(level, Header(self.info.header.format))
         dataset = volume.xarray().to_dataset()
         dataset.attrs["emstore"] = {"ref": self.ref, "id": self.id}
         if volume.scale is not None:
@@ -142,7 +145,7 @@ class Version:
     def header_tree(self) -> dict[str, Any]:
         """Return the instrument's parsed header."""
         key = self.info.header.tree
-        return {} if key is None else json.loads(require(self.store.backend, self.place.prefix + key))
+        return {} if key is None else json.loads(self._sealed(key))
 
     def source(self) -> dict[str, bytes]:
         """Return the original headers byte for byte, by file name."""
@@ -152,8 +155,15 @@ class Version:
         key = self.info.header.source
         if key is None:
             return ()
-        archive = zipfile.ZipFile(io.BytesIO(require(self.store.backend, self.place.prefix + key)))
+        archive = zipfile.ZipFile(io.BytesIO(self._sealed(key)))
         return tuple(RawHeader(name, lambda name=name: archive.read(name)) for name in archive.namelist())  # type: ignore[misc]
+
+    def _sealed(self, key: str) -> bytes:
+        """Return an object that has no checksum of its own, checked against the manifest."""
+        body = require(self.store.backend, self.place.prefix + key)
+        if digest(body) not in {entry.digest for entry in self.manifest.objects if entry.key == key}:
+            raise Damaged("it is not what was sealed", where=f"{self.ref}/{key}", fix="run `emstore verify --data`")
+        return body
 
     def _node(self, level: int) -> dict[str, Any]:
         nodes: dict[str, Any] = self.document["consolidated_metadata"]["metadata"]
