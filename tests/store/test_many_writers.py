@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import queue
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,14 @@ def test_every_commit_is_whole_and_none_is_lost(where: str, tmp_path: Path, requ
     writers = [spawn.Process(target=commit, args=(store, w, answers)) for w in range(WRITERS)]
     for writer in writers:
         writer.start()
-    made = [pair for _ in writers for pair in answers.get(timeout=500)]
+    made: list[tuple[int, int]] = []
+    waiting = len(writers)
+    while waiting:
+        try:
+            made += answers.get(timeout=5)
+            waiting -= 1
+        except queue.Empty:
+            assert not [w.exitcode for w in writers if w.exitcode], "a writer failed"
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
