@@ -36,6 +36,9 @@ class LazyArray(Protocol):
     3. It reads only what the region needs and holds at most about twice the region in memory (see `block`).
     4. Missing or short data raises `SourceIncomplete` naming what is good; it never returns filler.
     5. Reading from several threads at once is safe.
+
+    A sixth is optional. An array that is best read front to back (a packed stream, a video) says so by an attribute
+    ``sequential`` that is true: a writer then reads it from one thread, in order.
     """
 
     @property

@@ -309,6 +309,11 @@ class VideoArray:
         """One whole frame."""
         return (1, *self.shape[1:])
 
+    @property
+    def sequential(self) -> bool:
+        """Frames build on those before them."""
+        return True
+
     def __getitem__(self, region: Region) -> npt.NDArray[Any]:
         """Read one region.
 

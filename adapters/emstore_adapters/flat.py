@@ -201,6 +201,11 @@ class FlatArray:
         sizes = cheap_block(self.disk_shape, self.disk_dtype.itemsize)
         return tuple(sizes[axis] for axis in self.order)
 
+    @property
+    def sequential(self) -> bool:
+        """Whether the bytes are best read front to back: so it is with packed streams, whose block is whole slices."""
+        return self.whole is not None
+
     def __getitem__(self, region: Region) -> npt.NDArray[Any]:
         """Read one region.
 

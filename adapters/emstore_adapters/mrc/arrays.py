@@ -41,6 +41,11 @@ class PairArray:
         """As the numbers lie."""
         return tuple(self.parts.block[axis] for axis in self.order)
 
+    @property
+    def sequential(self) -> bool:
+        """As the numbers lie."""
+        return self.parts.sequential
+
     def __getitem__(self, region: Region) -> npt.NDArray[Any]:
         """Read one region."""
         checked = checked_region(region, self.shape)
@@ -80,6 +85,11 @@ class NibbleArray:
         """As the bytes lie."""
         sizes = (*self.bytes_.block[:-1], min(self.columns, 2 * self.bytes_.block[-1]))
         return tuple(sizes[axis] for axis in self.order)
+
+    @property
+    def sequential(self) -> bool:
+        """As the bytes lie."""
+        return self.bytes_.sequential
 
     def __getitem__(self, region: Region) -> npt.NDArray[Any]:
         """Read one region."""
