@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
 
 # A folder of somebody's machine.
 TOPS = "|".join(("home", "root", "Users", "work", "tmp", "opt", "mnt"))
@@ -47,3 +48,8 @@ def test_the_search_leaves_urls_and_relative_paths_alone(line: str) -> None:
 
 def test_no_file_is_large() -> None:
     assert [name for name in tracked() if (ROOT / name).stat().st_size > 500_000] == []
+
+
+@pytest.mark.parametrize("path", re.findall(r"`((?:emstore|adapters|schemas|tests|examples)[\w/.]*)`(?= \||,)", README))
+def test_the_rooms_the_readme_names_exist(path: str) -> None:
+    assert (ROOT / path).exists()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,11 +23,6 @@ def test_the_readme_block_is_short_and_runs(tmp_path: Path) -> None:
     assert "example4d.nii.gz" in outcome.stdout
     assert "millimeter" in outcome.stdout
     assert (tmp_path / "lab.zarr/brain/functional/v1/zarr.json").is_file()
-
-
-@pytest.mark.parametrize("path", re.findall(r"`((?:emstore|adapters|schemas|tests|examples)[\w/.]*)`(?= \||,)", README))
-def test_the_rooms_the_readme_names_exist(path: str) -> None:
-    assert (ROOT / path).exists()
 
 
 def test_the_demo_ingests_verifies_and_draws(tmp_path: Path) -> None:
