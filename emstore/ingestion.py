@@ -37,8 +37,10 @@ from emstore.store import (
     resolve,
     seal_volume,
 )
-from emstore.volume import Volume
+from emstore.volume import Volume, VolumeKind
 
+LISTED: Final = 10
+"""Most signals that an error message lists."""
 DEFAULT_MEMORY: Final = 1 << 30
 """Memory budget of the whole process unless the caller states one, bytes."""
 
@@ -157,6 +159,10 @@ def ingest(
         for left in inspection.skipped:
             listener(Noted(target, f"left out {left.name}: {left.reason}"))
         chosen = [_with_spacing(v, spacing, unit) for v in _choose(inspection, select, take_all)]
+        if select is None and not take_all and (others := len(inspection.volumes) - 1):
+            listener(
+                Noted(target, f"{others} more signal{'s' * (others > 1)} not taken; see `emstore inspect`, --select and --all")
+            )
         packed = {item.path: item.packed_in for item in source.items if item.packed_in is not None}
         names = _array_names(place.array, chosen)
         store.backend.probe()
@@ -292,8 +298,10 @@ def _open(adapter: Adapter, source: Source, whole: Source) -> Inspection:
         if item.path not in used and item.name not in said and not (item.is_folder and _uses(item.path, used)):
             source.skip(item.name, f"the {adapter.name} adapter did not use it")
     # A single file may hold side signals (spectra, thumbnails): its first is the one meant. Several files that do not form
-    # one volume are several data sets, and taking one of them would silently drop the others.
-    default = 0 if len(volumes) == 1 or len(source.items) == 1 else None
+    # one volume, and several images of one folder, are several data sets: taking one would silently drop the others.
+    images = sum(volume.kind is VolumeKind.IMAGE for volume in volumes)
+    alone = len(source.items) == 1 and (images <= 1 or not source.items[0].is_folder)
+    default = 0 if len(volumes) == 1 or alone else None
     return Inspection(adapter.name, volumes, default, tuple(source.ignored), tuple(source.skipped))
 
 
@@ -318,7 +326,9 @@ def _uses(folder: Path, used: set[Path]) -> bool:
 
 def _choose(inspection: Inspection, select: str | None, take_all: bool) -> list[Volume]:
     volumes = inspection.volumes
-    names = "; ".join(f"{k}: {v.name} {'x'.join(map(str, v.shape))} {v.dtype}" for k, v in enumerate(volumes, 1))
+    names = "; ".join(f"{k}: {v.name} {'x'.join(map(str, v.shape))} {v.dtype}" for k, v in enumerate(volumes[:LISTED], 1))
+    if len(volumes) > LISTED:
+        names += f"; and {len(volumes) - LISTED} more, see `emstore inspect`"
     if select is not None and take_all:
         raise InvalidInput("--select and --all exclude each other")
     if take_all:

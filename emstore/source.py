@@ -138,7 +138,10 @@ class Source:
         """
         source = cls((), allow_partial=allow_partial)
         items: list[SourceItem] = []
-        for path in map(Path, paths):
+        for given in paths:
+            path = Path(given)
+            if not str(given):  # pathlib reads it as the current folder; a script meant a variable that was empty
+                raise InvalidInput("an empty path was given as a source", fix="write . for the current folder")
             found = source._listed(path)
             if not found:
                 raise NotFound("the folder holds no files", where=_shown(path))

@@ -283,3 +283,31 @@ def test_an_array_that_never_was_is_not_called_unfinished(store: str, slices: Pa
     with pytest.raises(NotFound, match="no array of that name") as caught:
         emstore.open(f"{store}/lab/raws")
     assert f"emstore ls {store}" in str(caught.value.fix)
+
+
+def test_one_of_several_images_in_a_folder_is_never_taken_unasked(store: str, slices: Path, tmp_path: Path) -> None:
+    """A store is itself a Zarr folder of many images."""
+    for name in ("one", "two"):
+        emstore.ingest([slices], f"{store}/lab/{name}")
+    other = str(tmp_path / "other.zarr")
+    emstore.create_store(other)
+    with pytest.raises(InvalidInput, match="there are 2 data sets"):
+        emstore.ingest([store], f"{other}/lab/raw")
+    [made] = emstore.ingest([f"{store}/lab/one/v1"], f"{other}/lab/raw")
+    assert made.version.info.volume.shape == (12, 40, 50)
+
+
+def test_side_signals_that_stay_behind_are_told(store: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"], file["side"] = np.zeros((20, 30), np.uint8), np.zeros((5, 6), np.uint8)
+    heard: list[Event] = []
+    emstore.ingest([tmp_path / "a.h5"], f"{store}/lab/raw", listener=heard.append)
+    assert any(isinstance(e, Noted) and e.message.startswith("1 more signal not taken") for e in heard)
+    heard.clear()
+    emstore.ingest([tmp_path / "a.h5"], f"{store}/lab/side", select="side", listener=heard.append)
+    assert not any(isinstance(e, Noted) and "not taken" in e.message for e in heard)
+
+
+def test_an_empty_path_is_not_the_current_folder(store: str) -> None:
+    with pytest.raises(InvalidInput, match="empty path"):
+        emstore.ingest([""], f"{store}/lab/raw")
