@@ -9,10 +9,10 @@ MAX_LINES := 700
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench manifest schemas wheel constraints clean
+.PHONY: help setup demo test lint format bench bench-memory manifest schemas wheel constraints clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("emstore needs Python 3.11 or newer; say which one: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
@@ -41,6 +41,9 @@ format: setup  ## sort imports and lay out the code
 
 bench: setup  ## measure the figures in tests/bench/ (minutes, an idle machine)
 	$(BIN)/python tests/bench/run.py
+
+bench-memory: setup  ## measure the peak memory of 6 GB inputs in every format that streams (a quarter of an hour)
+	$(BIN)/python tests/bench/run.py ingest_memory
 
 manifest: setup  ## print what became of every real instrument file (EMSTORE_TEST_DATA says where they are)
 	$(BIN)/python tests/support/manifest_table.py

@@ -1,4 +1,4 @@
-"""One random aligned 64^3 block of an open array, against tensorstore on the same files, neither keeping a chunk cache."""
+"""One random aligned 64^3 block of an opened version, against tensorstore on the same files, neither keeping a chunk cache."""
 
 import shutil
 import statistics
@@ -8,30 +8,28 @@ from typing import Any
 
 import numpy as np
 import tensorstore
-from stored import FolderSink, FolderSource, em_slices, volume
+import tifffile
+from stored import em_slices
 
-from emstore.store import metadata
-from emstore.store.reader import StoredArray
-from emstore.store.writer import plan_version, write_version_data
-from emstore.volume import MemoryArray
+import emstore
 
 
 def measure(root: Path, *, shape: tuple[int, int, int] = (256, 1024, 1024), blocks: int = 400) -> dict[str, Any]:
     """Return the median time of one block for both readers, milliseconds, and their ratio."""
     values = np.stack(list(em_slices(*shape)))
-    each = volume(MemoryArray(values))
-    plan = plan_version(each, pyramid=False)
-    result = write_version_data(each, plan, FolderSink(root / "read"))
-    document = metadata.children(plan, result.windows)["s0/image"]
-    ours = StoredArray(FolderSource(root / "read"), "s0/image", document)
+    tifffile.imwrite(root / "stack.tif", values, metadata={"axes": "ZYX"}, bigtiff=True)
+    emstore.create_store(f"{root}/lab.zarr")
+    emstore.ingest([root / "stack.tif"], f"{root}/lab.zarr/bench/read", pyramid=False)
+    ours = emstore.open(f"{root}/lab.zarr/bench/read").array()
+    path = f"{root}/lab.zarr/bench/read/v1/s0/image/"
     theirs = tensorstore.open(
-        {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{root}/read/s0/image/"}},
+        {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}},
         context=tensorstore.Context({"cache_pool": {"total_bytes_limit": 0}}),
         open=True,
     ).result()
     # A second handle may keep shard indices, as ours does, but is read so that no chunk is asked for twice.
     kept = tensorstore.open(
-        {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{root}/read/s0/image/"}, "recheck_cached_data": False},
+        {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}, "recheck_cached_data": False},
         context=tensorstore.Context({"cache_pool": {"total_bytes_limit": 8 << 20}}),
         open=True,
     ).result()
@@ -52,7 +50,7 @@ def measure(root: Path, *, shape: tuple[int, int, int] = (256, 1024, 1024), bloc
                     times[name].append(took)
                 else:
                     np.testing.assert_array_equal(block, values[region])
-    shutil.rmtree(root / "read")
+    shutil.rmtree(root / "lab.zarr")
     medians = {name: statistics.median(each) * 1e3 for name, each in times.items()}
     return {
         "milliseconds": {name: round(each, 3) for name, each in medians.items()},

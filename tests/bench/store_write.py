@@ -60,12 +60,8 @@ def limit(data: SliceFiles, plan: VersionPlan, higher: list[npt.NDArray[Any]], f
     def read() -> None:
         whole = np.empty(data.shape, data.dtype)
 
-        def one(z: int) -> None:
-            with data.paths[z].open("rb", buffering=0) as file:
-                file.readinto(memoryview(whole[z]).cast("B"))
-
         with ThreadPoolExecutor(cores) as pool:
-            list(pool.map(one, range(data.shape[0])))
+            list(pool.map(data.read, data.paths, whole))
         arrays.append(whole)
 
     def encode() -> None:

@@ -12,7 +12,6 @@ import blake3
 import numpy as np
 import numpy.typing as npt
 
-from emstore.errors import NotFound
 from emstore.geometry import Axis, Grid
 from emstore.header import Header
 from emstore.volume import LazyArray, Region, Volume
@@ -55,35 +54,6 @@ class FolderSink:
             os.close(descriptor)
 
 
-@dataclass(frozen=True)
-class FolderSource:
-    """Reads parts of objects in a folder."""
-
-    root: Path
-
-    def get_range(self, key: str, start: int, length: int) -> bytes:
-        descriptor = self._open(key)
-        try:
-            return os.pread(descriptor, length, start)
-        finally:
-            os.close(descriptor)
-
-    def get_suffix(self, key: str, length: int) -> bytes:
-        return self.get_range(key, max(0, self.size(key) - length), length)
-
-    def size(self, key: str) -> int:
-        try:
-            return (self.root / key).stat().st_size
-        except FileNotFoundError:
-            raise NotFound("there is no such object", where=key) from None
-
-    def _open(self, key: str) -> int:
-        try:
-            return os.open(self.root / key, os.O_RDONLY)
-        except FileNotFoundError:
-            raise NotFound("there is no such object", where=key) from None
-
-
 def em_slices(count: int, height: int, width: int, *, seed: int = 0) -> Iterator[npt.NDArray[np.uint8]]:
     """Yield slices of smooth structure under camera noise, uint8; zstd-1 shrinks them about 1.3 times."""
     rng = np.random.default_rng(seed)
@@ -103,6 +73,8 @@ class SliceFiles:
     paths: tuple[Path, ...]
     height: int
     width: int
+    offset: int = 0
+    """Where the samples start in each file, bytes."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -120,9 +92,13 @@ class SliceFiles:
         z, y, x = region
         out = np.empty((z.stop - z.start, self.height, self.width), np.uint8)
         for at, path in zip(out, self.paths[z], strict=True):
-            with path.open("rb", buffering=0) as file:
-                file.readinto(memoryview(at).cast("B"))
+            self.read(path, at)
         return out[:, y, x]
+
+    def read(self, path: Path, out: npt.NDArray[np.uint8]) -> None:
+        with path.open("rb", buffering=0) as file:
+            file.seek(self.offset)
+            file.readinto(memoryview(out).cast("B"))
 
 
 @dataclass(frozen=True)
