@@ -2,8 +2,8 @@
 
 import json
 import multiprocessing
-import queue
 import os
+import queue
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

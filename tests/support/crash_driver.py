@@ -49,8 +49,8 @@ def in_child(work: Callable[[], Any]) -> tuple[int, Any]:
     return status, json.loads(text) if text and status == 0 else None
 
 
-def die_at(operation: int, after: bool) -> None:
-    """Have this process killed by SIGKILL right before, or right after, its n-th write to storage."""
+def die_after(operation: int) -> None:
+    """Have this process killed by SIGKILL right after its n-th change to storage; 0 means right before its first."""
     count = 0
 
     def wrap(name: str) -> None:
@@ -59,11 +59,11 @@ def die_at(operation: int, after: bool) -> None:
         def verb(self: Backend, *args: Any, **options: Any) -> Any:
             nonlocal count
             count += 1
-            fatal = count == operation
-            if fatal and not after:
+            number = count
+            if operation == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = real(self, *args, **options)
-            if fatal:
+            if number == operation:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
@@ -109,30 +109,24 @@ def rerun(job: dict[str, Any], array: str, expected: dict[str, str], problems: l
 
 
 def kill_between_puts(job: dict[str, Any], expected: dict[str, str]) -> dict[str, Any]:
-    """Kill before and after every single storage operation of an ingest."""
+    """Kill before the first and after every single storage operation of an ingest."""
     problems: list[str] = []
-    killed = 0
-    operation = job.get("first", 1)
+    operation = 0
     while True:
-        survived = False
-        for after in (False, True):
-            array = f"p{operation}-{'after' if after else 'before'}"
+        array = f"p{operation}"
 
-            def attempt(array: str = array, after: bool = after, operation: int = operation) -> Any:
-                die_at(operation, after)
-                return ingest(job, array)
+        def attempt(array: str = array, operation: int = operation) -> Any:
+            die_after(operation)
+            return ingest(job, array)
 
-            status, _ = in_child(attempt)
-            if status == -signal.SIGKILL:
-                killed += 1
-                rerun(job, array, expected, problems)
-            elif status == 0:
-                survived = True
-            else:
-                problems.append(f"{array}: exit {status}")
-        if survived:
-            return {"killed": killed, "operations": operation - 1, "problems": problems}
-        operation += job.get("step", 1)
+        status, _ = in_child(attempt)
+        if status == 0:
+            return {"killed": operation, "problems": problems}
+        if status == -signal.SIGKILL:
+            rerun(job, array, expected, problems)
+        else:
+            problems.append(f"{array}: exit {status}")
+        operation += 1
 
 
 def kill_at_moments(job: dict[str, Any], expected: dict[str, str], seconds: float) -> dict[str, Any]:
