@@ -311,3 +311,24 @@ def test_side_signals_that_stay_behind_are_told(store: str, tmp_path: Path) -> N
 def test_an_empty_path_is_not_the_current_folder(store: str) -> None:
     with pytest.raises(InvalidInput, match="empty path"):
         emstore.ingest([""], f"{store}/lab/raw")
+
+
+def test_a_touched_copy_is_not_a_new_version_but_a_changed_one_is(store: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), file)
+    [first] = emstore.ingest([file], f"{store}/lab/raw")
+    os.utime(file, (1, 1))
+    [again] = emstore.ingest([file], f"{store}/lab/raw")
+    assert (again.created, again.version.id) == (False, first.version.id)
+    assert states(store) == [State.SEALED]
+    # The same name and size, one bit of one voxel changed.
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    [changed] = emstore.ingest([file], f"{store}/lab/raw")
+    assert changed.created
+    assert changed.version.place.version == 2
+    # The same bytes, taken in another way.
+    os.utime(file, (2, 2))
+    [other] = emstore.ingest([file], f"{store}/lab/raw", allow_partial=True)
+    assert other.created
