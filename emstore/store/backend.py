@@ -26,6 +26,7 @@ Buffer = bytes | bytearray | memoryview
 
 _ATTEMPTS: Final = 5
 _NO_SPACE: Final = re.compile(r"os error (28|122)\b|No space left|QuotaExceeded|InsufficientStorage", re.IGNORECASE)
+_NO_RANGE: Final = re.compile(r"status code: 416\b|Requested range was invalid|start is larger than length", re.IGNORECASE)
 _TEMPORARY: Final = re.compile(r"#\d+$")
 
 
@@ -81,7 +82,9 @@ class Backend:
             if self.root is not None:
                 with self._opened(key) as file:
                     return os.pread(file, length, start)
-            return bytes(obstore.get_range(self._store, key, start=start, length=length))
+            with _nothing_there() as got:
+                got.append(bytes(obstore.get_range(self._store, key, start=start, length=length)))
+            return got[0]
 
     def get_ranges(self, key: str, starts: list[int], lengths: list[int]) -> list[bytes]:
         """Return several ranges of one object, near ones fetched together."""
@@ -95,7 +98,9 @@ class Backend:
                 with self._opened(key) as file:
                     size = os.fstat(file).st_size
                     return os.pread(file, length, max(0, size - length))
-            return bytes(obstore.get(self._store, key, options={"range": {"suffix": length}}).bytes())
+            with _nothing_there() as got:
+                got.append(bytes(obstore.get(self._store, key, options={"range": {"suffix": length}}).bytes()))
+            return got[0]
 
     def size(self, key: str) -> int:
         """Return an object's size, bytes."""
@@ -295,6 +300,18 @@ class Backend:
                 kind=Kind.DISK_FULL,
             )
         return StorageFailed(text, where=where)
+
+
+@contextlib.contextmanager
+def _nothing_there() -> Iterator[list[bytes]]:
+    """Take a server's refusal of a range beyond the end (RFC 9110, 15.5.17) for what it says: no bytes."""
+    got: list[bytes] = []
+    try:
+        yield got
+    except obx.GenericError as error:
+        if not _NO_RANGE.search(str(error)):
+            raise
+        got.append(b"")
 
 
 def _fsync(path: Path) -> None:

@@ -21,7 +21,8 @@ class Collected:
 def collect(store: Store, place: Place, *, dry_run: bool = False) -> list[Collected]:
     """Abort unfinished versions whose writer is gone, and delete temporaries of killed writers.
 
-    A version that a live process is writing is left alone. An aborted version keeps its number: a tombstone takes its place.
+    A version that a live process is writing is left alone, and so is one that was sealed and is damaged. An aborted
+    version keeps its number: a tombstone takes its place.
 
     Parameters
     ----------
@@ -38,6 +39,8 @@ def collect(store: Store, place: Place, *, dry_run: bool = False) -> list[Collec
         if version.state is State.WRITING:
             busy.append(prefix)
             continue
+        if version.state is State.DAMAGED:
+            continue  # it was sealed: what is left of it may be repaired from a copy
         if version.state is State.SEALED:
             stale = [e for e in backend.entries(prefix + LEASES)]
             found += [Collected(e.key, "lease of a finished writer", e.size) for e in stale]

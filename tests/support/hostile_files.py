@@ -300,9 +300,7 @@ def _lies(folder: Path) -> Made:
     pydicom.filewriter.write_file_meta_info(meta, info)
     yield _file(folder, "dicom-deep.dcm", bytes(128) + b"DICM" + meta.getvalue() + sequence)
     huge_npy = npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000, 1000), }", bytes(64))
-    pickled = npy(
-        "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", b"cposix\nsystem\n(S'touch /tmp/emstore-owned'\ntR."
-    )
+    pickled = npy("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }", b"cposix\nsystem\n(S'touch owned'\ntR.")
     for name, data in (("huge", huge_npy), ("pickled", pickled)):
         yield _file(folder, f"nion-{name}.ndata1", zipped({"data.npy": data, "metadata.json": b"{}"}, zipfile.ZIP_STORED))
     deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
