@@ -37,7 +37,12 @@ class Fingerprint:
             marks = [file.stat() for file in _files(path)]
         except OSError as error:
             raise SourceUnreadable(f"it went away while it was read: {error.strerror}", where=path.name) from error
-        return cls(path, plain_text(path.name), sum(m.st_size for m in marks), max((m.st_mtime_ns for m in marks), default=0))
+        return cls(
+            path,
+            plain_text(path.name).replace("\\", "_"),
+            sum(m.st_size for m in marks),
+            max((m.st_mtime_ns for m in marks), default=0),
+        )
 
     def check_unchanged(self) -> None:
         """Look again.

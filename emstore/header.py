@@ -39,8 +39,8 @@ def quantity(value: float, unit: str) -> dict[str, Any]:
 
 
 def plain_text(text: str) -> str:
-    """Return text that any document can hold: what is no Unicode (bytes of a file name that are not UTF-8) written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Return text that any document can hold: what is no Unicode (bytes of a file name that are not UTF-8) replaced."""
+    return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
 
 
 def json_safe(value: Any, *, longest: int = 4096) -> Any:

@@ -471,6 +471,7 @@ def _names(folder: Path) -> Made:
         "not-utf-8": b"caf\xe9.nii",
         "long": b"n" * 250 + b".nii",
         "dash": b"--all.nii",
+        "backslash": b"a\\..\\b.nii",
         "percent": b"a%00b%2f.nii",
         "brackets": b"[red]a[b]*?.nii",
     }.items():
