@@ -38,11 +38,12 @@ def run(command: list[str], *, environment: dict[str, str] | None = None, check:
     check : bool
         Whether a non-zero exit code is an error.
     """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as it is installed
     launched = subprocess.run(
         [sys.executable, "-I", "-S", __file__, *command],
         capture_output=True,
         text=True,
-        env={**os.environ, **(environment or {})},
+        env={**kept, **(environment or {})},
         check=True,
     )
     found = Ran(**json.loads(launched.stdout))
