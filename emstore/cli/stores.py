@@ -140,7 +140,7 @@ def _info_store(out: Output, store: "Store", ref: str) -> None:
         "layout": store.info.layout,
         "datasets": sorted({str(v.place.dataset) for v in found}),
         "arrays": sorted({f"{v.place.dataset}/{v.place.array}" for v in found}),
-        "versions": counts,
+        "states": counts,
         "stored_bytes": sum(v.info.contents.nbytes for v in found if v.info is not None),
     }
 

@@ -292,6 +292,11 @@ class Backend:
                 return Conflict("it already exists", where=where)
             case ValueError():
                 return InvalidInput(f"not a usable key: {text}", where=where, kind=Kind.BAD_NAME)
+        # obstore reports a folder that may not be created as a general failure, with the system's words in it.
+        if "os error 13)" in text or "os error 30)" in text:
+            return StorageFailed(
+                "writing is not allowed there", where=where, fix="check the file permissions, or use another place"
+            )
         if _NO_SPACE.search(str(error)) or getattr(error, "errno", None) in (28, 122):
             return Capacity(
                 "the disk is full",

@@ -154,7 +154,7 @@ def test_ls_info_and_status(lab: Path) -> None:
     assert version["id"] in words.stdout
     whole = result("info", store)
     assert whole["arrays"] == ["mr/scan"]
-    assert whole["versions"]["sealed"] == 1
+    assert whole["states"]["sealed"] == 1
 
 
 @pytest.mark.parametrize("verb", ["ls", "info", "status", "verify", "gc"])

@@ -10,6 +10,7 @@ from command_line import call, result
 from emstore.errors import InvalidInput, Kind, NotFound, StorageFailed
 from emstore.geometry import Axis
 from emstore.store import Place, open_store, verify
+from emstore.store.backend import Backend
 from emstore.store.layout import check_name
 from emstore.store.store import resolve
 from emstore.store.url import open_backend
@@ -115,3 +116,11 @@ def test_a_store_over_plain_http(tmp_path: Path) -> None:
             backend.put_new("new", b"x")
     [checked] = verify(open_store(str(tmp_path / "lab.zarr")), Place("d", "a", 1), data=True)
     assert checked.ok
+
+
+@pytest.mark.parametrize("number", [13, 30])
+def test_a_place_that_may_not_be_written_says_so(number: int) -> None:
+    """As obstore words it where a folder cannot be made: a general failure, whatever the reason."""
+    said = RuntimeError(f"Generic LocalFileSystem error: Unable to create dir /lab: Refused (os error {number})\n\nDebug ...")
+    explained = Backend(None, "lab.zarr")._explain(said, "key")
+    assert str(explained).startswith("lab.zarr/key: writing is not allowed there\n  -> check the file permissions")
