@@ -105,7 +105,7 @@ def alive(lease: Lease | None, store_id: str) -> bool:
     """Whether the lease's holder may still be writing."""
     if lease is None or lease.released:
         return False
-    if lease.machine == _machine(store_id):
+    if same_boot(lease, store_id):
         try:
             process = psutil.Process(lease.pid)
             return bool(process.is_running() and abs(process.create_time() - lease.process_started) < 1.0)
@@ -114,12 +114,18 @@ def alive(lease: Lease | None, store_id: str) -> bool:
     return lease.expires > datetime.now(UTC)
 
 
+def same_boot(lease: Lease | None, store_id: str) -> bool:
+    """Whether the lease's holder ran on this machine since it last started: then all it wrote is still there, flushed or not."""
+    return lease is not None and lease.machine == _machine(store_id)
+
+
 @cache
 def _machine(store_id: str) -> str:
-    """Return a digest that is equal for processes that can see each other's pids, and names nothing."""
+    """Return a digest that is equal for processes that can see each other's pids since the machine started; names nothing."""
     try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = Path("/proc/self/ns/pid").readlink().as_posix()
     except OSError:
-        namespace = ""
-    facts = f"{store_id} {uuid.getnode()} {psutil.boot_time():.0f} {namespace}"
+        started, namespace = f"{psutil.boot_time():.0f}", ""
+    facts = f"{store_id} {uuid.getnode()} {started} {namespace}"
     return f"blake3:{blake3(facts.encode()).hexdigest()}"

@@ -111,6 +111,7 @@ class Transaction:
         """
         prefix = self.place.prefix
         self.backend.delete(self.backend.leftovers(prefix))
+        self._note(TXN, self.read(TXN))
         entries = tuple(sorted(self._entries.values(), key=lambda e: e.key))
         manifest = canonical(Manifest(objects=entries, empty=tuple(sorted(empty))).model_dump(mode="json"))
         if not self.backend.put_new(prefix + MANIFEST, manifest):
@@ -123,7 +124,7 @@ class Transaction:
         for flush in self._flushes.values():
             flush.result()
         flushed = {prefix + key for key in self._flushes}
-        self.backend.sync([prefix + e.key for e in entries] + [prefix + MANIFEST, prefix + TXN], flushed=flushed)
+        self.backend.sync([prefix + e.key for e in entries] + [prefix + MANIFEST], flushed=flushed)
         body = canonical(root_document(entries, digest(manifest)))
         if not self.backend.put_new(prefix + NODE, body):
             self._lost_seal()
@@ -292,11 +293,13 @@ def _join(backend: Backend, place: Place, txn: Txn, store_id: str) -> Transactio
         raise Conflict("another process has just resumed this version", where=f"{backend.url}/{place}", kind=Kind.BUSY)
     transaction = Transaction(backend, place, txn, lease, store_id)
     prefix = place.prefix
-    transaction._existing = {
-        key
-        for entry in backend.entries(prefix)
-        if (key := entry.key.removeprefix(prefix)) not in (TXN, MANIFEST, NODE) and not key.startswith(LEASES)
-    }
+    there = {entry.key.removeprefix(prefix) for entry in backend.entries(prefix)}
+    written = {key for key in there if key not in (TXN, NODE) and not key.startswith(LEASES)}
+    if backend.root is not None and not leases.same_boot(holder, store_id):
+        # The machine went down since, or it was another one: what was not flushed to this disk may be torn.
+        backend.delete([prefix + key for key in written])
+        written = set()
+    transaction._existing = written - {MANIFEST}
     return transaction
 
 

@@ -5,8 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pydantic import ValidationError
-
 from emstore.errors import EmstoreError, NotFound
 from emstore.store.documents import (
     ArrayInfo,
@@ -14,7 +12,6 @@ from emstore.store.documents import (
     Manifest,
     ManifestEntry,
     Tombstone,
-    Txn,
     VersionInfo,
     digest,
     group_document,
@@ -150,7 +147,6 @@ def _check(store: Store, place: Place, data: bool, advance: Callable[[int], None
     manifest = Manifest.model_validate_json(manifest_body)
     result.objects = len(manifest.objects) + 2
     result.findings += _presence(store, place, manifest)
-    result.findings += _reservation(store, place, info)
     bad = {finding.key for finding in result.findings}
     intact = [entry for entry in manifest.objects if not _within(place.prefix + entry.key, bad)]
     if data:
@@ -162,22 +158,6 @@ def _check(store: Store, place: Place, data: bool, advance: Callable[[int], None
 
 def _sealed_as(info: VersionInfo, store: Store) -> str:
     return f"it was sealed as {info.path}{'' if info.store_id == store.id else ' of another store'}"
-
-
-def _reservation(store: Store, place: Place, info: VersionInfo) -> Iterator[Finding]:
-    """Check what the manifest does not list: the reservation must be the one that the seal names."""
-    key = place.prefix + TXN
-    body = store.backend.find(key)
-    if body is None:
-        yield Finding(key, Problem.MISSING)
-        return
-    try:
-        txn = Txn.model_validate_json(body)
-    except ValidationError:
-        yield Finding(key, Problem.CONTENT)
-        return
-    if (txn.txn, txn.settings) != (info.txn, info.settings):
-        yield Finding(key, Problem.CONTENT)
 
 
 def _presence(store: Store, place: Place, manifest: Manifest) -> Iterator[Finding]:
@@ -196,7 +176,7 @@ def _presence(store: Store, place: Place, manifest: Manifest) -> Iterator[Findin
             yield Finding(key, Problem.MISSING)
         elif there[key] != size:
             yield Finding(key, Problem.SIZE, f"{there[key]} bytes, sealed with {size}")
-    own = {prefix + NODE, prefix + MANIFEST, prefix + TXN}
+    own = {prefix + NODE, prefix + MANIFEST}
     for key in there:
         if key not in expected and key not in own | behind and not key.startswith(prefix + LEASES):
             yield Finding(key, Problem.EXTRA)

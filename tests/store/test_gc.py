@@ -47,7 +47,7 @@ def states(root: Path) -> list[str]:
 def test_every_number_has_its_state(lab: Path) -> None:
     assert states(lab) == ["sealed", "unfinished", "aborted", "writing", "sealed"]
     assert [v["ref"].rpartition("/")[2] for v in result("ls", lab)["versions"]] == ["v1", "v5"]
-    assert result("info", lab)["versions"]["sealed"] == 2
+    assert result("info", lab)["states"]["sealed"] == 2
     assert result("status", f"{lab}/lab/raw/v3")["versions"][0]["reason"] == "the source changed"
     assert emstore.open(f"{lab}/lab/raw").place.version == 5
 

@@ -119,6 +119,21 @@ def test_an_expired_lease_of_another_machine_is_taken_over(backend: Backend, mon
     check_whole(backend, second.place)
 
 
+def test_what_may_be_torn_by_a_power_cut_is_written_again(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr("emstore.store.lease._machine", lambda store_id: "blake3:" + "0" * 64)
+        first = start(backend, 1)
+        first.put("a", b"1")
+        first.release()
+    if backend.root is not None:  # an object store keeps what it acknowledged
+        (backend.root / first.place.prefix / "a").write_bytes(b"")
+    second = start(backend, 1)
+    assert second.have("a") == (backend.root is None)
+    seal(second, {"a": b"1"})
+    check_whole(backend, second.place)
+    assert backend.get(second.place.prefix + "a") == b"1"
+
+
 def test_a_tombstone_stops_a_zombie_for_ever(backend: Backend) -> None:
     zombie = start(backend, 1)
     zombie.put("a", b"1")
