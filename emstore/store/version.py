@@ -138,8 +138,11 @@ class Version:
         """Return a scale level as a dask array, one block per shard."""
         import dask.array as da
 
+        from emstore._xarray import BasicIndexing
+
         array = self.array(level)
-        blocks: da.Array = da.from_array(array, chunks=array.shard, meta=np.empty((0,) * len(array.shape), array.dtype))
+        meta = np.empty((0,) * len(array.shape), array.dtype)
+        blocks: da.Array = da.from_array(BasicIndexing(array), chunks=array.shard, meta=meta, fancy=False)
         return blocks
 
     def header_tree(self) -> dict[str, Any]:
