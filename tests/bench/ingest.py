@@ -61,7 +61,8 @@ def measure(
             "peak_MiB": round(max(mine.peak_MiB for _, mine in pairs)),
         }
         del higher
-    found["rivals"] = rivals(root, folder, shape, rival_rounds)
+    if rival_rounds:
+        found["rivals"] = rivals(root, folder, shape, rival_rounds)
     shutil.rmtree(root / "limit")
     return found
 
