@@ -164,7 +164,7 @@ def ingest(
             listener(
                 Noted(target, f"{others} more signal{'s' * (others > 1)} not taken; see `emstore inspect`, --select and --all")
             )
-        packed = {item.path: item.packed_in for item in source.items if item.packed_in is not None}
+        packed = {path: i.packed_in for i in source.items if i.packed_in is not None for path in (i.path, i.path.resolve())}
         names = _array_names(place.array, chosen)
         store.backend.probe()
         job = _Job(store, inspection, packed, memory, pyramid, allow_partial, listener, {})
@@ -323,11 +323,16 @@ def _open(adapter: Adapter, source: Source, whole: Source) -> Inspection:
         )
     said = {s.name for s in (*source.skipped, *source.ignored)}
     used = {file for volume in volumes for file in volume.files}
+    # Format libraries may name a file otherwise than the user did: in full, with links followed.
+    if any(item.path not in used for item in whole.items):
+        used |= {file.resolve() for file in used}
+    unused = [item for item in whole.items if item.path not in used and item.path.resolve() not in used]
     # A companion that is nothing by itself, such as a text beside an image, was of use after all.
-    companions = {item.name for item in whole.items if item.path in used}
+    companions = {item.name for item in whole.items} - {item.name for item in unused}
     source.ignored[:] = [left for left in source.ignored if left.name not in companions]
-    for item in source.items:
-        if item.path not in used and item.name not in said and not (item.is_folder and _uses(item.path, used)):
+    own = {item.path for item in source.items}
+    for item in unused:
+        if item.path in own and item.name not in said and not (item.is_folder and _uses(item.path.resolve(), used)):
             source.skip(item.name, f"the {adapter.name} adapter did not use it")
     # A single file may hold side signals (spectra, thumbnails): its first is the one meant. Several files that do not form
     # one volume, and several images of one folder, are several data sets: taking one would silently drop the others.

@@ -49,6 +49,22 @@ def test_slices_come_in_natural_order_with_the_spacing_given(store: str, slices:
     assert [s.name for s in made.version.record.sources] == [f"slice{k}.tif" for k in range(12)]
 
 
+@pytest.mark.parametrize("packing", [None, "zlib"])
+@pytest.mark.parametrize("written", ["scan.tif", "../slices/scan.tif", "linked.tif", "../linked/scan.tif"])
+def test_a_path_may_be_written_in_any_way(
+    store: str, tmp_path: Path, slices: Path, monkeypatch: pytest.MonkeyPatch, packing: str | None, written: str
+) -> None:
+    """The library that reads the file may name it in another way."""
+    tifffile.imwrite(slices / "scan.tif", np.full((40, 50), 7, "u1"), compression=packing)
+    (slices / "linked.tif").symlink_to(slices / "scan.tif")
+    (tmp_path / "linked").symlink_to(slices)
+    monkeypatch.chdir(slices)
+    [made] = emstore.ingest([written], f"{store}/lab/raw")
+    assert (made.version.array()[:, :] == 7).all()
+    assert len(made.version.record.sources) == 1
+    assert made.version.record.skipped == ()
+
+
 def test_unknown_spacing_stays_unknown(store: str, slices: Path) -> None:
     [made] = emstore.ingest([slices], f"{store}/lab/raw")
     assert made.version.info.voxel["spacing"] is None
