@@ -18,7 +18,7 @@ from emstore.store.documents import Manifest, Tombstone, VersionInfo, canonical,
 from emstore.store.layout import MANIFEST, NODE, Place
 from emstore.store.reader import StoredArray
 from emstore.store.store import Store, resolve
-from emstore.store.transaction import numbers, read_state, require
+from emstore.store.transaction import numbers, require
 from emstore.volume import ValueScale, Volume, VolumeKind
 
 if TYPE_CHECKING:
@@ -200,8 +200,12 @@ def open_version(ref: str) -> Version:
     known = numbers(store.backend, place)
     for number in reversed(known):
         at = Place(place.dataset, place.array, number)
-        if isinstance(read_state(store.backend, at), dict):
-            return load(store, at)
+        body = store.backend.find(at.prefix + NODE)
+        if body is None:
+            continue
+        document, info = parse_seal(body, f"{store.url}/{at}")
+        if not isinstance(info, Tombstone):
+            return Version(store, at, document, info)
     if not known:
         raise NotFound("there is no array of that name", where=ref, fix=f"see `emstore ls {store.url}`")
     raise NotFound("the array has no sealed version", where=ref, fix="see `emstore status` for unfinished ones")
