@@ -233,7 +233,7 @@ for path in sys.argv[1:]:
     try:
         print(score, len(EmAdapter().open(source)))
     except Exception as error:
-        print(score, type(error).__name__, error.kind, error.fix)
+        print(score, type(error).__name__, error.kind, error.fix.split(", or")[0])
 """
 
 
