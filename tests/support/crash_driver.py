@@ -38,7 +38,7 @@ def in_child(work: Callable[[], Any]) -> tuple[int, Any]:
             with os.fdopen(send, "w") as out:
                 json.dump(work(), out)
             status = 0
-        except BaseException:  # the child must not return into the parent's code
+        except BaseException:  # noqa: BLE001 - the child must not return into the parent's code
             traceback.print_exc()
         finally:
             os._exit(status)
@@ -143,7 +143,7 @@ def kill_at_moments(job: dict[str, Any], expected: dict[str, str], seconds: floa
             try:
                 ingest(job, array)
                 os._exit(0)
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - nor must this one
                 traceback.print_exc()
                 os._exit(1)
         time.sleep(chance.uniform(0, seconds))

@@ -188,7 +188,7 @@ def _has_v3_codec(name: str) -> bool:
     with translated("codecs"):
         try:
             get_codec_class(name)
-        except (KeyError, ValueError):  # the second since zarr 3.2
+        except (KeyError, ValueError):  # zarr 3.4 raises the second
             return False
     return True
 
