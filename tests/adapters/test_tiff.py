@@ -659,3 +659,35 @@ class TestFiles(AdapterConformance):
             return {path.name: np.stack([tifffile.imread(p) for p in sorted(path.iterdir(), key=lambda p: int(p.stem[6:]))])}
         values = tifffile.imread(path)
         return {path.stem: np.moveaxis(values, -1, 0) if path.stem == "one" else values}
+
+
+@pytest.mark.parametrize(
+    ("samples", "extra", "labels"),
+    [
+        (3, None, ("red", "green", "blue")),
+        (4, "unassalpha", ("red", "green", "blue", "alpha")),
+        (4, "unspecified", ("red", "green", "blue", "extra")),
+    ],
+)
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_samples_of_rgb_pixels_are_named(
+    tmp_path: Path, samples: int, extra: str | None, labels: tuple[str, ...], planar: str, name: str
+) -> None:
+    values = RNG.integers(0, 255, (40, 41, samples) if planar == "contig" else (samples, 40, 41), dtype=np.uint8)
+    tifffile.imwrite(
+        tmp_path / name, values, photometric="rgb", planarconfig=planar, extrasamples=None if extra is None else [extra]
+    )
+    assert open_one(tmp_path / name).grid.axis("c").labels == labels
+
+
+def test_slices_in_colour_name_it(tmp_path: Path) -> None:
+    for k in range(3):
+        tifffile.imwrite(tmp_path / f"s{k}.tif", RNG.integers(0, 255, (40, 41, 3), dtype=np.uint8), photometric="rgb")
+    assert open_one(tmp_path).grid.axis("c").labels == ("red", "green", "blue")
+
+
+def test_channels_that_are_no_colours_get_no_names(tmp_path: Path) -> None:
+    values = RNG.integers(0, 255, (40, 41, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", planarconfig="contig")
+    assert open_one(tmp_path / "a.tif").grid.axis("c").labels is None

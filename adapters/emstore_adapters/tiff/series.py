@@ -145,7 +145,7 @@ def _volume(file: Any, series: Any, index: int, name: str, good: int | None, ite
     return Volume(
         name=scale.name if scale.name and name.startswith("series") else name,
         data=array,
-        grid=grid_of(names, array.shape, scale),
+        grid=grid_of(names, array.shape, scale, colours_of(key, letters)),
         header=Header(
             "OME-TIFF" if file.is_ome else "ImageJ TIFF" if file.is_imagej else "TIFF",
             tree=tree_of(file, key),
@@ -185,14 +185,24 @@ def axis_names(letters: str, pages_are_time: bool = False) -> tuple[tuple[str, .
     return tuple(taken[i] for i in order), tuple(order)
 
 
-def grid_of(names: tuple[str, ...], shape: tuple[int, ...], scale: Scale) -> Grid:
-    """Return the grid of an image with axes in emstore's order."""
+def colours_of(page: Any, letters: str) -> tuple[str, ...]:
+    """Return what the samples of a page's pixels are (TIFF 6.0, PhotometricInterpretation and ExtraSamples), if colours."""
+    extra = tuple(int(one) for one in page.extrasamples)
+    # tifffile decodes JPEG's YCbCr into RGB.
+    colour = _plain(page.photometric) == "RGB" or (_plain(page.photometric), _plain(page.compression)) == ("YCBCR", "JPEG")
+    if "S" not in letters or "C" in letters or not colour or len(extra) > 1:
+        return ()
+    return ("red", "green", "blue", *({1: "alpha", 2: "alpha"}.get(one, "extra") for one in extra))
+
+
+def grid_of(names: tuple[str, ...], shape: tuple[int, ...], scale: Scale, colours: tuple[str, ...] = ()) -> Grid:
+    """Return the grid of an image with axes in emstore's order; `colours` names the samples of RGB pixels."""
     axes = []
     for name, size in zip(names, shape, strict=True):
         step, unit = scale.steps.get(name, (None, None))
         match name:
             case "c":
-                labels = scale.labels if scale.labels and len(scale.labels) == size else None
+                labels = next((named for named in (scale.labels, colours) if named and len(named) == size), None)
                 axes.append(Axis(name, size, AxisKind.CHANNEL, labels=labels))
             case "t":
                 axes.append(Axis.measured(name, size, step, unit, kind=AxisKind.TIME))

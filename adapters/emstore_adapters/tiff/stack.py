@@ -23,6 +23,7 @@ from emstore_adapters.tiff.scale import Scale, scale_of
 from emstore_adapters.tiff.series import (
     axis_names,
     check_promise,
+    colours_of,
     grid_of,
     header_bytes,
     page_segment,
@@ -49,6 +50,7 @@ class _First:
     structure: tuple[tuple[int, ...], ...]
     segment: tuple[int, ...]
     scale: Scale
+    colours: tuple[str, ...]
     header: Header
     modality: str | None
     notes: tuple[str, ...]
@@ -120,7 +122,7 @@ def stack_of(folder: str, items: Sequence[SourceItem], source: Source) -> list[V
         Volume(
             name=name.rpartition("/")[2],
             data=array,
-            grid=grid_of(names, array.shape, first.scale),
+            grid=grid_of(names, array.shape, first.scale, first.colours),
             header=Header(first.header.format, first.header.tree, first.header.terms, raw),
             modality=first.modality,
             files=tuple(item.path for item in used),
@@ -161,6 +163,7 @@ def _parse_first(item: SourceItem, count: int, structure: tuple[tuple[int, ...],
             structure=structure,
             segment=page_segment(page),
             scale=scale,
+            colours=colours_of(page, str(page.axes)),
             header=Header("OME-TIFF" if file.is_ome else "TIFF", tree_of(file, page), terms_of(page)),
             modality=modality_of(page, slices=count),
             notes=(*scale.notes, *photometric_notes(page), *log),
