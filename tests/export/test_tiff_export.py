@@ -10,6 +10,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import emstore
 import emstore_adapters.exporters.tiff as module
 from emstore.errors import InvalidInput
 from emstore.export import export
@@ -195,3 +196,53 @@ def test_any_shape_and_type(tmp_path: Path, shape: list[int], kind: str, name: s
         if file.is_imagej or file.is_ome:  # axes of size 1 are left out, the others named
             found = found.transpose([file.series[0].axes.index(letter) for letter in order])
     assert np.array_equal(found.reshape(shape), values)
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+@pytest.mark.parametrize("labels", [("red", "green", "blue"), ("R", "G", "B"), ("red", "green", "blue", "alpha")])
+@pytest.mark.parametrize("dims", ["c y x", "c z y x", "t c z y x"])
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_colours_are_samples_of_rgb_pixels(tmp_path: Path, kind: str, labels: tuple[str, ...], dims: str, name: str) -> None:
+    sizes = {"t": 2, "c": len(labels), "z": 3, "y": 5, "x": 6}
+    steps = {"t": (40.0, "millisecond", AxisKind.TIME), "c": (None, None, AxisKind.CHANNEL)}
+    made = []
+    for axis in dims.split():
+        step, unit, sort = steps.get(axis, (2.0, "micrometer", AxisKind.SPACE))
+        made.append(Axis(axis, sizes[axis], sort, spacing=step, unit=unit, labels=labels if axis == "c" else None))
+    values = numbers([sizes[axis] for axis in dims.split()], kind)
+    affine = Affine.of(np.eye(4), Space.LPS, "millimeter") if dims.endswith("z y x") else None
+    export(volume(values, Grid(tuple(made), affine)), tmp_path / name)
+    with tifffile.TiffFile(tmp_path / name) as file:
+        page = file.pages.first
+        assert (page.photometric, page.planarconfig, page.samplesperpixel) == (2, 1, len(labels))
+        assert page.extrasamples == ((2,) if len(labels) == 4 else ())
+        assert len(file.pages) == values.size // (30 * len(labels))
+        assert np.array_equal(np.moveaxis(file.asarray(), -1, dims.split().index("c")), values)
+        assert page.resolution[0] == pytest.approx(0.5 if file.is_imagej else 5000.0)
+        assert file.is_imagej == (name == "a.tif" and kind == "u1" and len(labels) == 3)
+    if name == "a.ome.tif":
+        [channel] = pixels(tmp_path / name).findall(f"{OME}Channel")
+        assert channel.get("SamplesPerPixel") == str(len(labels))
+
+
+@pytest.mark.parametrize(("kind", "labels"), [("f4", ("red", "green", "blue")), ("u1", ("blue", "green", "red")), ("u1", None)])
+def test_other_channels_stay_pages(tmp_path: Path, kind: str, labels: tuple[str, ...] | None) -> None:
+    values = numbers((3, 5, 6), kind)
+    grid = Grid((Axis("c", 3, AxisKind.CHANNEL, labels=labels), Axis("y", 5), Axis("x", 6)))
+    export(volume(values, grid), tmp_path / "a.ome.tif")
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        assert (file.pages.first.photometric, len(file.pages)) == (1, 3)
+        assert np.array_equal(file.asarray(), values)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.tif"])
+def test_a_colour_file_comes_back_in_colour(data_dir: Path, tmp_path: Path, name: str) -> None:
+    path = data_dir / "fibsem/rife3dtom_input/img_00.tif"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there")
+    emstore.create_store(str(tmp_path / "lab.zarr"))
+    [made] = emstore.ingest([path], f"{tmp_path}/lab.zarr/d/a")
+    export(made.version.volume(), tmp_path / name)
+    with tifffile.TiffFile(tmp_path / name) as file:
+        assert (file.pages.first.photometric, len(file.pages)) == (2, 1)
+        assert np.array_equal(file.asarray(), tifffile.imread(path))

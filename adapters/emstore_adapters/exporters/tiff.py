@@ -1,7 +1,12 @@
-"""Writing TIFF: ImageJ hyperstacks where ImageJ can read them, OME-TIFF (2016-06 schema), and plain TIFF for the rest."""
+"""Writing TIFF: ImageJ hyperstacks where ImageJ can read them, OME-TIFF (2016-06 schema), and plain TIFF for the rest.
+
+Channels named red, green, blue (and alpha), of 8 or 16 bits, become the samples of RGB pixels (TIFF 6.0, section 6), which
+every viewer shows in colour; other channels are pages of their own.
+"""
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -9,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emstore.errors import InvalidInput
-from emstore.geometry import Axis, units
+from emstore.geometry import Axis, Grid, units
 from emstore.volume import Volume
 from emstore_adapters.exporters._slabs import reordered, slabs
 
@@ -19,6 +24,8 @@ _IMAGEJ_TYPES: Final = frozenset("|u1 <u2 <f4".split())
 _OME_TYPES: Final = frozenset("|b1 |i1 <i2 <i4 |u1 <u2 <u4 <f4 <f8 <c8 <c16".split())
 _TIFF_TYPES: Final = _OME_TYPES | frozenset("<i8 <u8 <f2".split())
 _IMAGEJ_ORDER: Final = ("t", "z", "c", "y", "x")
+_COLOURS: Final = ("red", "green", "blue", "alpha")
+_COLOUR_TYPES: Final = frozenset("|u1 <u2".split())
 _SYMBOLS: Final[Mapping[str, str]] = {
     "meter": "m",
     "centimeter": "cm",
@@ -64,17 +71,27 @@ class TiffExporter:
                 fix="export to .h5, which holds any axes",
             )
         big = volume.nbytes > _CLASSIC_LIMIT
+        colour = _is_colour(volume)
         imagej = not ome and not big and not _why_not_imagej(volume)
-        if imagej:
-            volume = reordered(volume, [name for name in _IMAGEJ_ORDER if name in volume.grid.dims])
-        metadata = _ome(volume) if ome else _imagej(volume) if imagej else _plain(volume, big, notes)
         _note_losses(volume, notes, ome=ome)
+        dims = volume.grid.dims
+        if imagej or colour:
+            # Colours come last before y, x: each page then holds all of them. An affine, which asks for z there, is lost anyway.
+            rest = [name for name in (_IMAGEJ_ORDER if imagej else dims) if name in dims and name not in ("c", "y", "x")]
+            volume = replace(volume, grid=Grid(volume.grid.axes))
+            volume = reordered(volume, [*rest, *(("c",) if "c" in dims else ()), "y", "x"])
+        metadata = _ome(volume) if ome else _imagej(volume) if imagej else _plain(volume, big, notes)
+        if colour:
+            metadata |= _colour_axes(volume, metadata, ome=ome)
+        samples = volume.shape[-3] if colour else 1
         with tifffile.TiffWriter(path, bigtiff=big, ome=ome, imagej=imagej, byteorder="<") as writer:
             writer.write(
-                _pages(volume, dtype, advance),
-                shape=volume.shape,
+                _pages(volume, dtype, advance, colour=colour),
+                shape=(*volume.shape[:-3], *volume.shape[-2:], samples) if colour else volume.shape,
                 dtype=dtype,
-                photometric="minisblack",
+                photometric="rgb" if colour else "minisblack",
+                planarconfig="contig" if colour else None,
+                extrasamples=("unassalpha",) if samples == len(_COLOURS) else None,
                 metadata=metadata,
                 software="emstore",
                 **_resolution(volume, imagej=imagej),
@@ -82,13 +99,31 @@ class TiffExporter:
         return tuple(notes)
 
 
-def _pages(volume: Volume, dtype: np.dtype[Any], advance: Callable[[int], None]) -> Iterator[npt.NDArray[Any]]:
-    """Yield every page, shape (y, x), in C order; pages are read several at a time, along the array's blocks."""
-    height, width = volume.shape[-2:]
-    for region in slabs(volume):
+def _is_colour(volume: Volume) -> bool:
+    """Say whether the channels are red, green, blue and maybe alpha, in that order, and of a type that viewers show as such."""
+    if "c" not in volume.grid.dims or volume.dtype.newbyteorder("<").str not in _COLOUR_TYPES:
+        return False
+    said = tuple(label.lower() for label in volume.grid.axis("c").labels or ())
+    return any(said in (_COLOURS[:n], tuple(name[0] for name in _COLOURS[:n])) for n in (3, 4))
+
+
+def _colour_axes(volume: Volume, metadata: Mapping[str, Any], *, ome: bool) -> dict[str, Any]:
+    """Return what differs in the metadata when the axes ``..., c, y, x`` are written as ``..., y, x`` of samples."""
+    changed: dict[str, Any] = {"axes": f"{metadata['axes'][:-3]}YXS"}
+    if "dims" in metadata:
+        changed["dims"] = [*(name for name in metadata["dims"] if name != "c"), "c"]
+    if ome:  # in OME-XML the samples of a pixel are one channel
+        changed["Channel"] = {"Name": ["RGB" if volume.shape[-3] == 3 else "RGBA"]}
+    return changed
+
+
+def _pages(volume: Volume, dtype: np.dtype[Any], advance: Callable[[int], None], *, colour: bool) -> Iterator[npt.NDArray[Any]]:
+    """Yield every page, shape (y, x) or (y, x, samples), in C order; several are read at a time, along the array's blocks."""
+    whole = 3 if colour else 2
+    for region in slabs(volume, whole=whole):
         values = volume.data[region]
-        for page in values.reshape(-1, height, width):
-            yield np.ascontiguousarray(page, dtype=dtype)
+        for page in values.reshape(-1, *volume.shape[-whole:]):
+            yield np.ascontiguousarray(np.moveaxis(page, 0, -1) if colour else page, dtype=dtype)
             advance(page.nbytes)
 
 
@@ -114,6 +149,8 @@ def _why_not_imagej(volume: Volume) -> str:
         return f"with {volume.dtype.name} values"
     if not set(volume.grid.dims) <= set(_IMAGEJ_ORDER):
         return "with these axes"
+    if _is_colour(volume):
+        return "" if volume.dtype.itemsize == 1 and volume.grid.axis("c").size == 3 else "of 16-bit colour or with alpha"
     return "one pixel wide" if volume.shape[-1] == 1 else ""  # tifffile takes such an axis for samples of a pixel
 
 
@@ -142,7 +179,7 @@ def _imagej(volume: Volume) -> dict[str, Any]:
     if "t" in axes and (interval := _time(axes["t"])) is not None:
         metadata["finterval"] = interval
         metadata["tunit"] = "sec"
-    if "c" in axes and axes["c"].labels:
+    if "c" in axes and axes["c"].labels and not _is_colour(volume):
         frames = [1 if name not in axes else axes[name].size for name in ("t", "z")]
         metadata["Labels"] = list(axes["c"].labels) * (frames[0] * frames[1])
     if volume.window is not None:
