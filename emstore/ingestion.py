@@ -7,7 +7,8 @@ is what gets ingested.
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from emstore.provenance import environment
 from emstore.provenance.record import Activity, Left, Random, Record, Software, SourceFile
 from emstore.source import Skipped, Source
 from emstore.store import (
+    LONGEST_NAME,
     Place,
     Store,
     Transaction,
@@ -405,14 +407,38 @@ def _with_spacing(volume: Volume, spacing: Sequence[float] | None, unit: str | N
 
 
 def _array_names(array: str, volumes: Sequence[Volume]) -> list[str]:
+    """Return a name per volume, ``ARRAY-<signal>``; where that is too long, each part gets half the room at least."""
     if len(volumes) == 1:
         return [array]
+    slugs = [re.sub(r"[^a-z0-9]+", "-", volume.name.lower()).strip("-") or "signal" for volume in volumes]
+    spread = Counter(word for slug in slugs for word in set(slug.split("-")))
+    room = LONGEST_NAME - 1
+    stem = _without_middle(array, max(room // 2, room - max(map(len, slugs))))
     names: list[str] = []
-    for volume in volumes:
-        slug = re.sub(r"[^a-z0-9]+", "-", volume.name.lower()).strip("-") or "signal"
-        base = f"{array}-{slug}"[:60].rstrip("-.")
-        name, count = base, 2
+    for slug in slugs:
+        name, count = f"{stem}-{_telling(slug, spread, room - len(stem))}", 2
         while name in names:
-            name, count = f"{base}-{count}", count + 1
+            number = f"-{count}"
+            name, count = f"{stem}-{_telling(slug, spread, room - len(stem) - len(number))}{number}", count + 1
         names.append(name)
     return names
+
+
+def _telling(slug: str, spread: Mapping[str, int], longest: int) -> str:
+    """Return a signal's name cut to a length: the words that the fewest other signals have are kept, then the first ones."""
+    if len(slug) <= longest:
+        return slug
+    words = slug.split("-")
+    kept: list[int] = []
+    for i in sorted(range(len(words)), key=lambda i: (spread[words[i]], i)):
+        if len("-".join(words[k] for k in (*kept, i))) <= longest:
+            kept.append(i)
+    return "-".join(words[i] for i in sorted(kept)) or _without_middle(slug, longest)
+
+
+def _without_middle(name: str, longest: int) -> str:
+    """Return a name cut to a length; both its ends stay."""
+    if len(name) <= longest:
+        return name
+    tail = (longest - 1) // 2
+    return f"{name[: longest - 1 - tail].rstrip('-._')}-{name[-tail:].lstrip('-._')}"

@@ -7,7 +7,7 @@ objects and back; `writer` and `reader` stream them within a memory budget; `tra
 
 from emstore.store.documents import canonical, digest
 from emstore.store.gc import Collected, collect
-from emstore.store.layout import Place
+from emstore.store.layout import LONGEST_NAME, Place
 from emstore.store.listing import State, VersionState, places, versions
 from emstore.store.sealing import plan_version, seal_volume
 from emstore.store.store import Store, create_store, open_store, resolve
@@ -16,6 +16,7 @@ from emstore.store.verification import Finding, Problem, Verification, verify
 from emstore.store.version import Version, load, open_version
 
 __all__ = [
+    "LONGEST_NAME",
     "Collected",
     "Finding",
     "Finished",

@@ -24,7 +24,9 @@ HEADER: Final = ".emstore/header.json"
 SOURCE: Final = ".emstore/source/header.zip"
 MANIFEST: Final = ".emstore/manifest.json"
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+LONGEST_NAME: Final = 64
+"""Most characters of a dataset's or an array's name."""
+_NAME: Final = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 _VERSION: Final = re.compile(r"v([1-9][0-9]{0,8})")
 _RESERVED: Final = re.compile(r"zarr\.json|c|labels|[sv][0-9]+|con|prn|aux|nul|com[0-9]|lpt[0-9]|.*\.\.+.*|.*\.", re.IGNORECASE)
 _WINDOWS_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,34 @@ def test_several_data_sets_must_be_chosen_from(store: str, tmp_path: Path) -> No
     both = emstore.ingest([folder], f"{store}/lab/raw", take_all=True)
     assert len({made.version.place.array for made in both}) == 2
     assert [int(made.version.xarray()["image"][0, 0, 0]) for made in both] == [1, 2]
+
+
+@pytest.mark.parametrize("array", ["a", "fibsem-lamella-2024-03-01-grid4-square7-autotem-session-b-run3", "n" * 64])
+@pytest.mark.parametrize(
+    "signals",
+    [
+        ["HAADF", "BF", "DF4"],
+        ["EDS spectrum image Fe K alpha, background removed, run 12", "EDS spectrum image O K alpha, background removed, run 12"],
+        [f"a signal with a quite long name that differs in its number alone {k}" for k in range(4)],
+        [f"{k} a signal with a quite long name that differs in its first character alone" for k in range(3)],
+    ],
+)
+def test_names_of_many_signals_stay_telling(store: str, tmp_path: Path, array: str, signals: list[str]) -> None:
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        for k, signal in enumerate(signals):
+            file[signal] = np.full((4, 5, 6), k, "u1")
+    made = emstore.ingest([tmp_path / "many.h5"], f"{store}/lab/{array}", take_all=True)
+    names = [str(one.version.place.array) for one in made]
+    assert len(set(names)) == len(signals)
+    assert max(map(len, names)) <= 64
+    for one, name in zip(made, names, strict=True):
+        signal = signals[int(one.version.array()[:1, :1, :1][0, 0, 0])]
+        own, *others = (re.findall("[a-z0-9]+", x.lower()) for x in (signal, *(x for x in signals if x != signal)))
+        apart = set(own).difference(*others)
+        assert apart
+        assert name.startswith(array[:12])
+        assert apart <= set(name.split("-"))
+        assert len(set(own) & set(name.split("-"))) >= min(3, len(own))
 
 
 def test_files_of_different_formats_are_not_mixed(store: str, slices: Path) -> None:
