@@ -27,6 +27,11 @@ Buffer = bytes | bytearray | memoryview
 _ATTEMPTS: Final = 5
 _NO_SPACE: Final = re.compile(r"os error (28|122)\b|No space left|QuotaExceeded|InsufficientStorage", re.IGNORECASE)
 _NO_RANGE: Final = re.compile(r"status code: 416\b|Requested range was invalid|start is larger than length", re.IGNORECASE)
+_NO_BUCKET: Final = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist", re.IGNORECASE)
+_NO_CREDENTIALS: Final = re.compile(r"//(169\.254\.169\.254|169\.254\.170\.2|metadata\.google\.internal|metadata)/")
+"""What obstore says when it found no credentials and asked the cloud's own machines for some, which are not there."""
+_NO_ANSWER: Final = re.compile(r"error sending request|kind: (Connect|Timeout)|dns error|operation timed out", re.IGNORECASE)
+_SERVER: Final = re.compile(r"(https?://)(?:[^/\s@]*@)?([^/\s?]+)")
 _TEMPORARY: Final = re.compile(r"#\d+$")
 
 
@@ -70,11 +75,14 @@ class Backend:
             return bytes(obstore.get(self._store, key).bytes())
 
     def find(self, key: str) -> bytes | None:
-        """Return an object's bytes, or ``None`` when there is no such object."""
-        try:
-            return self.get(key)
-        except NotFound:
-            return None
+        """Return an object's bytes, or ``None`` when there is no such object; that there is no bucket is an error."""
+        with self._errors(key):
+            try:
+                return bytes(obstore.get(self._store, key).bytes())
+            except FileNotFoundError as error:
+                if self._no_bucket(error):
+                    raise
+                return None
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Return `length` bytes from `start`; fewer where the object ends."""
@@ -277,12 +285,19 @@ class Backend:
 
     @staticmethod
     def _permanent(error: Exception) -> bool:
-        return bool(_NO_SPACE.search(str(error))) or "os error" in str(error)
+        # obstore has asked an unreachable server often enough before it says so.
+        text = str(error)
+        return "os error" in text or any(words.search(text) for words in (_NO_SPACE, _NO_ANSWER, _NO_CREDENTIALS))
+
+    def _no_bucket(self, error: Exception) -> bool:
+        return self.root is None and bool(_NO_BUCKET.search(str(error)))
 
     def _explain(self, error: Exception, key: str) -> EmstoreError:
         """Turn a storage library's exception into one of ours, without its debug dump or any query string."""
         text = re.sub(r"\?\S+", "?...", str(error).split("\n", 1)[0])[:300]
         where = f"{self.url}/{key}"
+        if self.root is None and (known := self._explain_service(str(error))) is not None:
+            return known
         match error:
             case FileNotFoundError():
                 return NotFound("there is no such object", where=where)
@@ -304,7 +319,28 @@ class Backend:
                 fix="free some space and run the same command again: it resumes",
                 kind=Kind.DISK_FULL,
             )
-        return StorageFailed(text, where=where)
+        return StorageFailed(
+            text, where=where, fix="try again later; if it stays so, show this to whoever runs the storage or the disk"
+        )
+
+    def _explain_service(self, said: str) -> EmstoreError | None:
+        """Return what is wrong with an object store as a whole, if that is what was said."""
+        if _NO_BUCKET.search(said):
+            return NotFound("there is no such bucket", where=self.url, fix="check its name and the endpoint, or create it")
+        if _NO_CREDENTIALS.search(said):
+            return StorageFailed(
+                "there are no credentials for this storage",
+                where=self.url,
+                fix="set them in the environment, for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
+        if not _NO_ANSWER.search(said):
+            return None
+        server = _SERVER.search(said)
+        return StorageFailed(
+            f"the storage service{f' at {server[1]}{server[2]}' if server else ''} does not answer",
+            where=self.url,
+            fix="check the network, and that AWS_ENDPOINT_URL, if set, names a service that runs; then try again",
+        )
 
 
 @contextlib.contextmanager

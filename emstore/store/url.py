@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -14,6 +15,13 @@ from emstore.store.layout import Place
 
 _REMOTE: Final = {"s3": "S3Store", "s3a": "S3Store", "gs": "GCSStore", "az": "AzureStore", "azure": "AzureStore"}
 _WEB: Final = ("http", "https")
+_CONNECT: Final = timedelta(seconds=5)
+_RETRY: Final = {
+    "max_retries": 10,
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=4), "base": 2},
+    "retry_timeout": timedelta(seconds=18),
+}
+"""A busy or restarting service gets twenty seconds to recover; one that is down is told of within half a minute."""
 
 
 @dataclass(frozen=True)
@@ -123,15 +131,15 @@ def candidates(text: str) -> list[tuple[str, tuple[str, ...]]]:
 def _web(url: str) -> Any:
     from obstore.store import HTTPStore
 
-    return HTTPStore.from_url(url, client_options={"allow_http": True})
+    return HTTPStore.from_url(url, client_options={"allow_http": True, "connect_timeout": _CONNECT}, retry_config=_RETRY)
 
 
 def _remote(scheme: str, url: str) -> Any:
     import obstore.store
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"retry_config": _RETRY, "client_options": {"connect_timeout": _CONNECT}}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if _REMOTE[scheme] == "S3Store" and endpoint:
         options["endpoint"] = endpoint
-        options["client_options"] = {"allow_http": endpoint.startswith("http://")}
+        options["client_options"]["allow_http"] = endpoint.startswith("http://")
     return getattr(obstore.store, _REMOTE[scheme]).from_url(url, **options)

@@ -1,5 +1,12 @@
 """References and storage at their edges: bad names, secrets in URLs, services that do not keep their word."""
 
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +131,99 @@ def test_a_place_that_may_not_be_written_says_so(number: int) -> None:
     said = RuntimeError(f"Generic LocalFileSystem error: Unable to create dir /lab: Refused (os error {number})\n\nDebug ...")
     explained = Backend(None, "lab.zarr")._explain(said, "key")
     assert str(explained).startswith("lab.zarr/key: writing is not allowed there\n  -> check the file permissions")
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testtesttest", "AWS_REGION": "us-east-1"}
+
+
+@contextlib.contextmanager
+def answering(*answers: tuple[int, bytes]) -> Iterator[tuple[str, list[str]]]:
+    """Serve these answers in turn, the last one for ever; gives the address and the requests so far."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers[min(len(asked), len(answers) - 1)]
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Last-Modified", "Sun, 01 Jan 2023 00:00:00 GMT")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set the environment of an S3 client."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+
+    def use(endpoint: str, **keys: str) -> None:
+        for name, value in {"AWS_ENDPOINT_URL": endpoint, **keys}.items():
+            monkeypatch.setenv(name, value)
+
+    return use
+
+
+@pytest.mark.parametrize("verb", ["ls", "init"])
+def test_a_service_that_is_down_is_told_of_soon_and_plainly(verb: str, s3: Callable[..., None]) -> None:
+    with socket.socket() as taken:  # bound but not listening: nobody else can answer there
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        s3(f"http://someone:SECRET@{address}", **KEYS)
+        started = time.monotonic()
+        error = result(verb, "s3://lab/store", code=8)
+    assert time.monotonic() - started < 30
+    assert error["what"] == f"the storage service at http://{address} does not answer"
+    assert error["where"] == "s3://lab/store"
+    assert "AWS_ENDPOINT_URL" in error["fix"]
+
+
+@pytest.mark.parametrize(
+    "asked", ["PUT http://169.254.169.254/latest/api/token", "GET http://metadata.google.internal/computeMetadata/v1/x"]
+)
+def test_missing_credentials_are_said(asked: str) -> None:
+    """As obstore words it: it then asks the cloud's own machines, which are not there."""
+    said = RuntimeError(f"Generic S3 error: Error performing {asked} in 4 ms - HTTP error: error sending request\n\nDebug ...")
+    explained = Backend(None, "s3://lab/store")._explain(said, "zarr.json")
+    assert (explained.what, explained.where) == ("there are no credentials for this storage", "s3://lab/store")
+    assert "AWS_ACCESS_KEY_ID" in str(explained.fix)
+
+
+@pytest.mark.parametrize("verb", ["ls", "info", "verify", "init"])
+def test_a_bucket_that_is_missing_is_said(verb: str, s3: Callable[..., None]) -> None:
+    body = b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
+    with answering((404, body)) as (address, _):
+        s3(address, **KEYS)
+        error = result(verb, "s3://nobody/store", code=3)
+    assert error["what"] == "there is no such bucket"
+    assert error["where"] == "s3://nobody/store"
+    assert error["fix"]
+
+
+def test_wrong_credentials_are_said(s3: Callable[..., None]) -> None:
+    with answering((403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")) as (address, _):
+        s3(address, **KEYS)
+        error = result("ls", "s3://lab/store", code=8)
+    assert error["what"] == "access was refused"
+    assert "credentials" in error["fix"]
+
+
+def test_a_service_that_is_busy_for_a_moment_is_asked_again(s3: Callable[..., None]) -> None:
+    busy = (503, b"<Error><Code>SlowDown</Code></Error>")
+    with answering(busy, busy, busy, (200, b"here")) as (address, asked):
+        s3(address, **KEYS)
+        assert open_backend("s3://lab/store").get("key") == b"here"
+    assert len(asked) == 4
