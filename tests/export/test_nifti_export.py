@@ -245,3 +245,23 @@ def test_any_shape_and_type(tmp_path: Path, shape: list[int], kind: str, suffix:
     values = numbers(shape, kind)
     export(volume(values, dims), tmp_path / f"a{suffix}", force=True)
     assert np.array_equal(load(tmp_path / f"a{suffix}").dataobj.get_unscaled(), in_file_order(values, dims))
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ((1.2, None, None), "not known along y, x (only z 1.2 mm);"),
+        ((1.2, 0.5, None), "not known along x (only z 1.2 mm, y 0.5 mm);"),
+        ((None, None, None), "not known;"),
+    ],
+)
+def test_which_sizes_are_unknown_is_said(tmp_path: Path, steps: tuple[float | None, ...], said: str) -> None:
+    grid = Grid(
+        tuple(
+            Axis(name, n, spacing=step, unit=None if step is None else "millimeter")
+            for name, n, step in zip("zyx", (3, 4, 5), steps, strict=True)
+        )
+    )
+    [note] = [note for note in export(volume(numbers((3, 4, 5), "i2"), grid), tmp_path / "a.nii") if "voxel size" in note]
+    assert said in note
+    assert load(tmp_path / "a.nii").header.get_xyzt_units()[0] == "unknown"

@@ -146,8 +146,14 @@ def _affine_mm(grid: Grid, notes: list[str]) -> Matrix:
 
 
 def _diagonal_mm(space: Mapping[str, Axis], notes: list[str]) -> Matrix | None:
-    if not all(axis.known and units.is_length(axis.unit) for axis in space.values()):
-        notes.append("the voxel size is not known; NIfTI cannot say so, and readers will show 1 without a unit")
+    unknown = [name for name, axis in space.items() if not (axis.known and units.is_length(axis.unit))]
+    if unknown:
+        told = ", ".join(_said(axis) for name, axis in space.items() if name not in unknown)
+        along = f" along {', '.join(unknown)} (only {told})" if told else ""
+        notes.append(
+            f"the voxel size is not known{along}; NIfTI cannot say so{' of single axes' if told else ''},"
+            " and readers will show 1 without a unit"
+        )
         return None
     matrix = np.eye(4)
     for row, name in enumerate(("x", "y", "z")):
@@ -158,6 +164,12 @@ def _diagonal_mm(space: Mapping[str, Axis], notes: list[str]) -> Matrix | None:
             matrix[row, 3] = float(axis.coordinates()[0]) * factor
     notes.append("the orientation is not known; the axes are written as if they were the scanner's x, y, z")
     return matrix
+
+
+def _said(axis: Axis) -> str:
+    """Return an axis and its step for people, ``z 1.2 mm``."""
+    value, unit = units.readable(axis.median_step() or 0.0, str(axis.unit))
+    return f"{axis.name} {value:.4g} {units.symbol(unit)}"
 
 
 def _time_step(grid: Grid) -> float | None:
