@@ -16,7 +16,7 @@ from emstore.store.layout import Place
 _REMOTE: Final = {"s3": "S3Store", "s3a": "S3Store", "gs": "GCSStore", "az": "AzureStore", "azure": "AzureStore"}
 _WEB: Final = ("http", "https")
 _CONNECT: Final = timedelta(seconds=5)
-_RETRY: Final = {
+_RETRY: Final[Any] = {
     "max_retries": 10,
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=4), "base": 2},
     "retry_timeout": timedelta(seconds=18),
