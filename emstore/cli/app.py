@@ -52,12 +52,16 @@ for verbs in (stores, sources, integrity, exporting, plugins):
 
 def main() -> None:
     """Run the command line; the entry point of the ``emstore`` script."""
-    as_json = "--json" in sys.argv[1:]
+    as_json = any(argument.partition("=")[0] == "--json" for argument in sys.argv[1:])
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="emstore", standalone_mode=False)
     except UsageError as error:
         if as_json:
-            fail(Output(as_json), InvalidInput(error.format_message(), fix="see --help"))
+            context = getattr(error, "ctx", None)
+            fail(
+                Output(as_json),
+                InvalidInput(error.format_message(), fix=f"see {context.command_path if context else 'emstore'} --help"),
+            )
         error.show()
         code = error.exit_code
     except KeyboardInterrupt as error:

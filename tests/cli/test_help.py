@@ -76,12 +76,26 @@ def test_bad_usage_ends_with_2_and_one_message(arguments: tuple[str, ...]) -> No
     assert "sage:" in done.stderr + done.stdout
 
 
-def test_bad_usage_is_json_when_json_is_asked_for() -> None:
-    done = emstore("ls", "--json")
-    assert done.returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "said", "fix"),
+    [
+        (("ls", "--json"), "REF", "see emstore ls --help"),
+        (("ls", "a", "--nonsense", "--json"), "--nonsense", "see emstore ls --help"),
+        (("--json", "ingest", "a", "b"), "--json", "see emstore --help"),
+        (("frobnicate", "--json"), "frobnicate", "see emstore --help"),
+        (("ingest", "one", "--json"), "SOURCE", "see emstore ingest --help"),
+        (("ls", "a", "b", "--json"), "argument", "see emstore ls --help"),
+        (("ingest", "a", "b", "--json", "--memory"), "--memory", "see emstore"),
+        (("ls", "a", "--json=1"), "--json", "see emstore"),
+    ],
+)
+def test_bad_usage_is_json_when_json_is_asked_for(arguments: tuple[str, ...], said: str, fix: str) -> None:
+    done = call(*arguments)
+    assert (done.returncode, done.stderr) == (2, "")
     [error] = lines(done)
-    assert error["kind"] == "invalid_input"
-    assert "REF" in error["what"]
+    assert (error["error"], error["kind"], error["exit_code"]) == ("InvalidInput", "invalid_input", 2)
+    assert said in error["what"]
+    assert error["fix"].startswith(fix)
 
 
 def test_an_unexpected_exception_ends_with_70_and_no_traceback() -> None:
