@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 import emstore
-from emstore.geometry import Affine, AxisKind, Space
+from emstore.geometry import Affine, AxisKind, Space, units
 
 COLUMNS = 4
 TILE = 300
@@ -21,7 +21,8 @@ BACKGROUND = (17, 20, 24)
 PANEL = (28, 32, 38)
 TEXT = (235, 238, 242)
 FAINT = (150, 158, 170)
-SHORT = {"millimeter": "mm", "micrometer": "µm", "nanometer": "nm", "angstrom": "Å", "second": "s", "millisecond": "ms"}
+PLAIN = str.maketrans({"Å": "Angstrom", "µ": "u"})
+"""Letters that the font of the picture has not, and what stands for them."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,17 @@ def draw(versions: Sequence[emstore.Version], path: Path) -> None:
         sheet.paste(each.image, (left + (TILE - each.image.width) // 2, top + (TILE - each.image.height) // 2))
         for row, line in enumerate(each.lines):
             font = ImageFont.load_default(17 if row == 0 else 13)
-            pen.text((left + 12, top + TILE + 8 + row * 19 + (row > 0) * 4), line, TEXT if row == 0 else FAINT, font)
+            at = (left + INSET, top + TILE + 8 + row * 19 + (row > 0) * 4)
+            pen.text(at, fitted(line, font, TILE - 2 * INSET), TEXT if row == 0 else FAINT, font)
     sheet.save(path)
+
+
+def fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Return a line, without its middle where it is wider than so many pixels: both ends of a name tell."""
+    kept = len(line)
+    while font.getlength(shown := line if kept == len(line) else f"{line[: kept - kept // 2]}...{line[-(kept // 2) :]}") > width:
+        kept -= 1
+    return shown
 
 
 def tile(version: emstore.Version) -> Tile:
@@ -117,6 +127,9 @@ def spacing(version: emstore.Version) -> str:
     parts = []
     for axis in known:
         step = axis.median_step()
-        unit = SHORT.get(axis.unit or "", axis.unit or "")
-        parts.append(f"{axis.name} {step:.4g} {unit}".rstrip() if step is not None else f"{axis.name} ?")
+        if step is None:
+            parts.append(f"{axis.name} ?")
+            continue
+        value, unit = units.readable(step, axis.unit or "")
+        parts.append(f"{axis.name} {value:.4g} {units.symbol(unit).translate(PLAIN)}".rstrip())
     return ", ".join(parts)

@@ -1,12 +1,18 @@
 """What the README and the demo show works as shown."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from PIL import Image
+import h5py
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+import emstore
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -39,3 +45,25 @@ def test_the_demo_ingests_verifies_and_draws(tmp_path: Path) -> None:
         for top in range(64, sheet.height - 300, 418):
             low, high = pixels.crop((left, top, left + 300, top + 300)).getextrema()
             assert high - low > 60
+
+
+def test_captions_fit_and_lengths_are_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    sheet = importlib.import_module("contact_sheet")
+    font = ImageFont.load_default(13)
+    short, long = "lab/a/v1", "fibsem-lamella-2024/autotem-session-b-square7-run3-haadf-detector/v12"
+    assert sheet.fitted(short, font, 276) == short
+    cut = sheet.fitted(long, font, 276)
+    assert 200 < font.getlength(cut) <= 276
+    assert cut.startswith("fibsem")
+    assert cut.endswith("v12")
+    emstore.create_store(str(tmp_path / "lab.zarr"))
+    file = tmp_path / "a.h5"
+    for unit, step, said in [("m", 3.4e-6, "y 3.4 um, x 3.4 um"), ("angstrom", 2.0, "y 2 Angstrom, x 2 Angstrom")]:
+        with h5py.File(file, "w") as made:
+            made["image"] = np.full((4, 5), 3, "u1")
+        [done] = emstore.ingest([file], f"{tmp_path}/lab.zarr/d/{unit}", spacing=[step, step], unit=unit)
+        assert sheet.spacing(done.version) == said
+        for character in said:
+            # What a font does not have it draws as one and the same box.
+            assert character == " " or bytes(font.getmask(character)) != bytes(font.getmask("\uffff"))
