@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emstore.ingestion import ingest, inspect
+    from emstore.ingestion import ingest
+    from emstore.inspection import inspect
     from emstore.store import Version, create_store
     from emstore.store import open_version as open
 
@@ -23,7 +24,7 @@ _PUBLIC = {
     "Version": ("emstore.store", "Version"),
     "create_store": ("emstore.store", "create_store"),
     "ingest": ("emstore.ingestion", "ingest"),
-    "inspect": ("emstore.ingestion", "inspect"),
+    "inspect": ("emstore.inspection", "inspect"),
     "open": ("emstore.store", "open_version"),
 }
 

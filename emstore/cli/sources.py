@@ -10,7 +10,7 @@ from emstore.cli.command import JsonOption, command
 from emstore.cli.output import Output
 
 if TYPE_CHECKING:
-    from emstore.ingestion import Inspection
+    from emstore.inspection import Inspection
     from emstore.volume import Volume
 
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files and folders that belong together.")]
@@ -37,9 +37,9 @@ def inspect(
 ) -> None:
     """Say what is in raw files and what ingest would take; copies nothing."""
     with command(as_json) as out:
-        from emstore import ingestion
+        from emstore.inspection import inspect_each
 
-        with ingestion.inspect_each(sources, adapter=adapter, allow_partial=allow_partial) as found:
+        with inspect_each(sources, adapter=adapter, allow_partial=allow_partial) as found:
             out.result(_document(found), lambda: _words(out, found))
 
 

@@ -16,7 +16,7 @@ import tifffile
 import emstore
 from emstore.errors import Interrupted, InvalidInput, Kind, NotFound, SourceUnreadable
 from emstore.events import Advanced, Event, Finished, Noted, Started
-from emstore.ingestion import inspect_each
+from emstore.inspection import inspect_each
 from emstore.store import Place, State, open_store, verify, versions
 
 
