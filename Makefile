@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 .PHONY: help setup demo test lint format bench bench-memory manifest schemas wheel constraints clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("emstore needs Python 3.11 or newer; say which one: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
