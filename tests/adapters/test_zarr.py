@@ -269,6 +269,16 @@ def test_unknown_codecs_are_named(tmp_path: Path, zarr_format: int) -> None:
     assert caught.value.kind is Kind.SOURCE_UNSUPPORTED
 
 
+def test_chunks_of_nothing_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    zarr.create_array(path, data=VALUES)
+    document = json.loads((path / "zarr.json").read_text())
+    document["chunk_grid"]["configuration"]["chunk_shape"] = [0] * VALUES.ndim
+    (path / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(SourceUnreadable):
+        read(path)
+
+
 def test_pickles_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     zarr.create_array(path, data=VALUES, zarr_format=2)

@@ -53,6 +53,7 @@ class ZarrArray:
         """
         where = f"{node.where}/{node.path}".rstrip("/")
         _check_codecs(node, where)
+        _check_chunks(node, where)
         with translated(where):
             import zarr
 
@@ -148,6 +149,20 @@ def _check_codecs(node: Node, where: str) -> None:
                 fix="rewrite it with a standard codec such as zstd or blosc",
                 kind=Kind.SOURCE_UNSUPPORTED,
             )
+
+
+def _check_chunks(node: Node, where: str) -> None:
+    """Refuse chunks that hold nothing; zarr 3.4 would take them for chunks of one and read nothing but the fill value."""
+    grids = [node.metadata.get("chunk_grid"), *_listed(node.metadata.get("codecs"))]
+    inner = [grid.get("configuration") for grid in grids if isinstance(grid, Mapping)]
+    shapes = [node.metadata.get("chunks"), *(each.get("chunk_shape") for each in inner if isinstance(each, Mapping))]
+    for size in itertools.chain.from_iterable(map(_listed, shapes)):
+        if isinstance(size, int) and size < 1:
+            raise SourceUnreadable(f"its chunks are {size} long, which holds nothing", where=where, fix="copy the store again")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _codec_names(node: Node) -> list[str]:
