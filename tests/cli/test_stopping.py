@@ -25,11 +25,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def heed() -> None:
+    """Let a child hear Ctrl-C even where this run was started in the background, where shells have it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_ingest_resumes(large: Path, tmp_path: Path, number: signal.Signals) -> None:
     call("init", tmp_path / "s.zarr")
     command = [EMSTORE, "ingest", large, tmp_path / "s.zarr/d/a", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["event"] == "advanced":
@@ -54,7 +59,7 @@ def test_a_stopped_ingest_resumes(large: Path, tmp_path: Path, number: signal.Si
 def test_words_when_stopped_say_how_to_go_on(large: Path, tmp_path: Path) -> None:
     call("init", tmp_path / "s.zarr")
     command = [EMSTORE, "ingest", large, tmp_path / "s.zarr/d/a"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     while not list((tmp_path / "s.zarr").glob("d/a/v1/.emstore/txn.json")):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
