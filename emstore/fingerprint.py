@@ -12,7 +12,7 @@ from blake3 import blake3
 from emstore.errors import Kind, SourceUnreadable
 from emstore.header import plain_text
 
-BLOCK: Final = 4 << 20
+BLOCK: Final = 1 << 20
 """Read at a time, bytes."""
 SLACK: Final = 256 << 20
 """How far the hashing may run ahead of the reading, bytes."""
@@ -75,6 +75,7 @@ class Hasher:
         self._expected = max(1, expected)
         self._done = 0
         self._read = 0
+        self._block = memoryview(bytearray(BLOCK))
         self._stopped = False
         self._state = threading.Condition()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="emstore-source")
@@ -120,9 +121,9 @@ class Hasher:
         hasher = blake3()
         try:
             with path.open("rb", buffering=0) as file:
-                while not self._stopped and (block := file.read(BLOCK)):
-                    hasher.update(block)
-                    self._read += len(block)
+                while not self._stopped and (count := file.readinto(self._block)):
+                    hasher.update(self._block[:count])
+                    self._read += count
                     with self._state:
                         self._state.wait_for(self._allowed)
         except OSError as error:

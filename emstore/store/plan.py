@@ -22,6 +22,7 @@ from emstore.store.codecs import ChunkCodec
 from emstore.store.ome import ome_axes
 from emstore.store.pyramid import cumulative, level_factors, reduction
 from emstore.store.shards import ShardCodec
+from emstore.store.tile import Tile
 from emstore.store.virtual import VirtualPlan
 from emstore.volume import Volume
 
@@ -39,8 +40,6 @@ MAX_AXIS: Final = 1 << 22
 """Longest axis: coordinates are kept whole in memory, for every level."""
 PIECES: Final = 16
 """A tile is read in about this many pieces, where the source's blocks allow."""
-LEAST_AHEAD: Final = PIECES // 4
-"""At least so many pieces of the next tile are read while one is encoded."""
 
 Shape = tuple[int, ...]
 
@@ -101,8 +100,8 @@ class Schedule:
     """What is read and encoded at a time."""
     workers: int
     """Encoding threads."""
-    ahead: int
-    """Pieces (of `PIECES`) of the next tile that may be read while one is encoded."""
+    tiles: int
+    """Tiles in memory at once: 2, so that one is filled while the other is encoded, or 1 where memory is short."""
 
 
 @dataclass(frozen=True)
@@ -139,26 +138,26 @@ class VersionPlan:
         """Return how to go about it with `available` bytes of memory for data."""
         tile = smallest_tile(self.grid.shape, self.levels[0].chunk, self.block)
         workers = self.workers
-        while workers > 1 and self.projected(tile, workers, LEAST_AHEAD) > available:
+        while workers > 1 and self.projected(tile, workers, 1) > available:
             workers -= 1
-        ahead = next((n for n in (PIECES, PIECES // 2) if self.projected(tile, workers, n) <= available), LEAST_AHEAD)
+        tiles = 2 if self.projected(tile, workers, 2) <= available else 1
         for axis in reversed(range(len(tile))):
             while tile[axis] < self.grid.shape[axis]:
                 wider = (*tile[:axis], min(2 * tile[axis], self.grid.shape[axis]), *tile[axis + 1 :])
-                if prod(wider) * self.dtype.itemsize > TILE_BYTES or self.projected(wider, workers, ahead) > available:
-                    return Schedule(tile, workers, ahead)
+                if prod(wider) * self.dtype.itemsize > TILE_BYTES or self.projected(wider, workers, tiles) > available:
+                    return Schedule(tile, workers, tiles)
                 tile = wider
-        return Schedule(tile, workers, ahead)
+        return Schedule(tile, workers, tiles)
 
-    def projected(self, tile: Shape, workers: int, ahead: int) -> int:
-        """Return the most memory that writing with a tile can take on top of the process itself, bytes.
+    def projected(self, tile: Shape, workers: int, tiles: int) -> int:
+        """Return the most memory that writing with so many tiles can take on top of the process itself, bytes.
 
         Pure arithmetic on shapes. Worst case: data that does not compress at all.
         """
         item = self.dtype.itemsize
-        readers = min(workers, READERS)
-        total = prod(tile) * item * (PIECES + ahead) // PIECES  # one tile being encoded, some of the next one there
-        total += max(prod(tile) * item // PIECES * readers, readers * prod(self.block) * item)  # inside the source
+        total = tiles * Tile.nbytes(tile, self.levels[0].chunk, item)
+        # What each reader holds: a piece, and as much again inside the source.
+        total += 2 * min(workers, READERS) * max(prod(tile) // PIECES, prod(self.block)) * item
         total += workers * 6 * self.levels[0].codec.chunks.nbytes
         largest = 0
         for level in self.levels:
@@ -260,7 +259,7 @@ def project(plan: VersionPlan) -> int:
 
     Does not depend on the machine, so that the same volume and budget give the same plan everywhere.
     """
-    return BASELINE + plan.projected(smallest_tile(plan.grid.shape, plan.levels[0].chunk, plan.block), READERS, LEAST_AHEAD)
+    return BASELINE + plan.projected(smallest_tile(plan.grid.shape, plan.levels[0].chunk, plan.block), READERS, 1)
 
 
 def smallest_tile(shape: Shape, chunk: Shape, block: Shape) -> Shape:

@@ -23,8 +23,6 @@ Factors = tuple[int, ...]
 COARSEST: Final = 128
 """The pyramid ends at the first level whose spatial axes are all this size or smaller."""
 
-_NARROW: Final = 2
-
 
 def reduction(kind: VolumeKind, dtype: np.dtype[Any]) -> str:
     """Return how values are reduced: ``mean`` or ``mode``."""
@@ -61,7 +59,7 @@ def reduce(block: npt.NDArray[Any], factors: Factors, how: str) -> npt.NDArray[A
     Parameters
     ----------
     block : ndarray
-        C-contiguous, native byte order. Only the last three axes may be halved.
+        C-contiguous, native byte order.
     factors : tuple of int
         1 or 2 for every axis.
     how : str
@@ -72,37 +70,84 @@ def reduce(block: npt.NDArray[Any], factors: Factors, how: str) -> npt.NDArray[A
     ndarray
         Of the same type, C-contiguous.
     """
-    from emstore.store import kernels  # the compiler is slow to import, and readers never need it
-
-    if how == "mean" and block.dtype.kind == "c":
-        out = np.empty([-(-n // f) for n, f in zip(block.shape, factors, strict=True)], block.dtype)
-        out.real = reduce(np.ascontiguousarray(block.real), factors, how)
-        out.imag = reduce(np.ascontiguousarray(block.imag), factors, how)
-        return out
-    if block.dtype == np.float16:
-        return reduce(block.astype(np.float32), factors, how).astype(np.float16)
-    lead = max(0, block.ndim - 3)
-    if any(f != 1 for f in factors[:lead]):
-        raise ValueError(f"only the last three axes can be halved, not {factors}")
-    last = (1,) * (3 - block.ndim) + block.shape[lead:]
-    z, y, x = (1,) * (3 - block.ndim) + factors[lead:]
-    source = block.reshape(prod(block.shape[:lead]), *last)
-    out = np.empty((len(source), -(-last[0] // z), -(-last[1] // y), -(-last[2] // x)), block.dtype)
+    # A voxel at an odd edge counts twice: means, also rounded ones, and majorities of 1, 2 or 4 values stay what they are.
+    for axis, (size, factor) in enumerate(zip(block.shape, factors, strict=True)):
+        if size % factor:
+            block = np.concatenate([block, block.take([-1], axis)], axis)
     if how == "mode":
-        as_int = np.dtype(f"u{block.itemsize}") if block.dtype.kind == "b" else block.dtype
-        kernels.mode(source.view(as_int), out.view(as_int), z, y, x)
-    elif block.dtype.kind == "f":
-        kernels.mean_float(source, out, z, y, x)
-    elif block.itemsize <= _NARROW:
-        kernels.mean_narrow(source, out, z, y, x)
+        return _mode(block, factors)
+    match block.dtype.kind, block.itemsize:
+        case "c", _:
+            out = np.empty([n // f for n, f in zip(block.shape, factors, strict=True)], block.dtype)
+            out.real = _mean_float(block.real, factors)
+            out.imag = _mean_float(block.imag, factors)
+            return out
+        case "f", _:
+            return _mean_float(block, factors)
+        case _, 8:
+            return _mean_of_64_bits(block, factors)
+        case _:
+            return _mean_integer(block, factors)
+
+
+def _mean_integer(block: npt.NDArray[Any], factors: Factors) -> npt.NDArray[Any]:
+    """Mean of integers of at most 32 bits; the sum of eight fits in twice the bits."""
+    twice = np.dtype(f"{block.dtype.kind}{2 * block.itemsize}")
+    if factors[-1] == 2:
+        # Two neighbours are one number of twice the bits: adding its halves adds them, without strided access.
+        pairs = block.view(twice)
+        bits = 8 * block.itemsize
+        total = (pairs & twice.type((1 << bits) - 1)) if block.dtype.kind == "u" else (pairs << bits) >> bits
+        total += pairs >> bits
     else:
-        kernels.mean_wide(source, out, z, y, x)
-    return out.reshape([-(-n // f) for n, f in zip(block.shape, factors, strict=True)])
+        total = block.astype(twice)
+    total = _summed(total, (*factors[:-1], 1))
+    halvings = sum(f == 2 for f in factors)
+    if halvings:
+        total += twice.type(1 << (halvings - 1))
+        total >>= twice.type(halvings)
+    return total.astype(block.dtype)
 
 
-def warm(dtype: np.dtype[Any], how: str) -> None:
-    """Compile the kernel for one type, so that neither time nor memory is spent on it later."""
-    reduce(np.zeros((2, 2, 2), dtype.newbyteorder("=")), (2, 2, 2), how)
+def _mean_of_64_bits(block: npt.NDArray[Any], factors: Factors) -> npt.NDArray[Any]:
+    """Mean of integers whose sum would overflow: high and low parts are averaged apart, exactly."""
+    number = block.dtype.type
+    halvings = sum(f == 2 for f in factors)
+    if not halvings:
+        return block.copy()
+    high = _summed(block >> number(halvings), factors)
+    low = _summed(block & number((1 << halvings) - 1), factors)
+    mean: npt.NDArray[Any] = high + ((low + number(1 << (halvings - 1))) >> number(halvings))
+    return mean
+
+
+def _mean_float(block: npt.NDArray[Any], factors: Factors) -> npt.NDArray[Any]:
+    """Mean of floats; one NaN makes the voxel NaN."""
+    # Dividing first (by a power of two, so exactly) keeps sums of the largest doubles finite.
+    share = np.multiply(block, 1 / prod(factors), dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # opposite infinities
+        return _summed(share, factors).astype(block.dtype)
+
+
+def _summed(values: npt.NDArray[Any], factors: Factors) -> npt.NDArray[Any]:
+    """Add neighbours along the axes whose factor is 2."""
+    for axis in reversed([axis for axis, factor in enumerate(factors) if factor == 2]):
+        before = (slice(None),) * axis
+        values = values[(*before, slice(0, None, 2))] + values[(*before, slice(1, None, 2))]
+    return values
+
+
+def _mode(block: npt.NDArray[Any], factors: Factors) -> npt.NDArray[Any]:
+    """Most frequent value; the smallest of equally frequent ones."""
+    corners = [block[tuple(slice(i, None, f) for i, f in zip(at, factors, strict=True))] for at in np.ndindex(*factors)]
+    out = corners[0].copy()
+    mixed = np.zeros(out.shape, bool)
+    for corner in corners[1:]:
+        mixed |= corner != out
+    votes = np.sort([corner[mixed] for corner in corners], axis=0)
+    counts = np.array([(votes == one).sum(axis=0, dtype=np.uint8) for one in votes])
+    out[mixed] = np.take_along_axis(votes, counts.argmax(axis=0)[np.newaxis], axis=0)[0]
+    return out
 
 
 def cumulative(factors: Sequence[Factors], ndim: int) -> tuple[tuple[int, ...], ...]:

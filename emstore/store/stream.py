@@ -25,20 +25,12 @@ from emstore.store import pyramid
 from emstore.store.codecs import Encoded
 from emstore.store.plan import BASELINE, PIECES, PUTS, READERS, Level, Schedule, VersionPlan
 from emstore.store.sink import Sink
+from emstore.store.tile import Tile
 from emstore.store.virtual import VirtualSum
 from emstore.volume import LazyArray
 
 Shape = tuple[int, ...]
 Region = tuple[slice, ...]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of a tile as the source gave it."""
-
-    region: Region
-    """Where it lies in the volume."""
-    values: npt.NDArray[Any]
 
 
 @dataclass
@@ -96,8 +88,6 @@ class StreamWriter:
         readers = ThreadPoolExecutor(1 if one_reader else min(schedule.workers, READERS), "read")
         encoders = ThreadPoolExecutor(schedule.workers, "encode")
         putters = ThreadPoolExecutor(2 * PUTS, "put")
-        if len(plan.levels) > 1:
-            encoders.submit(pyramid.warm, plan.dtype, plan.how)  # takes as long as reading the first tile: both at once
         try:
             self._stream(schedule, readers, encoders, _Putter(self.sink, putters, in_flight))
         finally:
@@ -105,21 +95,28 @@ class StreamWriter:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _stream(self, schedule: Schedule, readers: ThreadPoolExecutor, encoders: ThreadPoolExecutor, putter: "_Putter") -> None:
-        region: Region | None = None
-        pending: list[Future[Piece]] = []
-        for following in itertools.chain(self._needed_tiles(schedule.tile), [None]):
-            parts = [] if following is None else self._pieces(following)
-            share = len(parts) if region is None else -(-len(parts) * schedule.ahead // PIECES)
-            coming = [readers.submit(self._read, part) for part in parts[:share]]
-            if region is not None:
-                pieces = [future.result() for future in pending]
-                pending.clear()
-                self._encode_tile(region, pieces, schedule.workers, encoders, putter)
-                del pieces
-                self.advance(prod(s.stop - s.start for s in region) * self.plan.dtype.itemsize)
-            self._check_cancelled()
-            pending = coming + [readers.submit(self._read, part) for part in parts[share:]]
-            region = following
+        tiles = [Tile(schedule.tile, self.plan.levels[0].chunk, self.plan.dtype) for _ in range(schedule.tiles)]
+        full: Tile | None = None
+        try:
+            for number, region in enumerate(itertools.chain(self._needed_tiles(schedule.tile), [None])):
+                tile = tiles[number % len(tiles)]
+                if region is not None and tile is not full:
+                    tile.take(region)
+                # Where there is one tile only, readers wait with what they have read until that is encoded.
+                reads = [] if region is None else [readers.submit(self._read, part, tile) for part in self._pieces(region)]
+                if full is not None:
+                    self._encode_tile(full, schedule.workers, encoders, putter)
+                    self.advance(prod(s.stop - s.start for s in full.region) * self.plan.dtype.itemsize)
+                self._check_cancelled()
+                if region is not None and tile is full:
+                    tile.take(region)
+                for read in reads:
+                    read.result()
+                tile.hold()
+                full = tile
+        finally:
+            for tile in tiles:
+                tile.close()
         putter.finish()
 
     def _check_cancelled(self) -> None:
@@ -145,7 +142,7 @@ class StreamWriter:
         cuts = [start, *range((start // step + 1) * step, stop, step), stop]
         return [(*region[:axis], slice(a, b), *region[axis + 1 :]) for a, b in itertools.pairwise(cuts)]
 
-    def _read(self, region: Region) -> Piece:
+    def _read(self, region: Region, tile: Tile) -> None:
         values = self.data[region]
         shape = tuple(s.stop - s.start for s in region)
         if values.shape != shape or values.dtype.newbyteorder("=") != self.plan.dtype:
@@ -153,7 +150,7 @@ class StreamWriter:
                 f"the source gave {values.dtype} {values.shape} where it promised {self.plan.dtype} {shape}",
                 kind=Kind.SOURCE_INCONSISTENT,
             )
-        return Piece(region, values)
+        tile.put(region, values)
 
     def _chunks(self, region: Region) -> Iterator[Shape]:
         """Yield the level-0 chunks of a tile, one shard after the other, so that shards are complete early."""
@@ -166,10 +163,8 @@ class StreamWriter:
         for block in itertools.product(*in_shards):
             yield from itertools.product(*block)
 
-    def _encode_tile(
-        self, region: Region, pieces: list[Piece], workers: int, encoders: ThreadPoolExecutor, putter: "_Putter"
-    ) -> None:
-        chunks = self._chunks(region)
+    def _encode_tile(self, tile: Tile, workers: int, encoders: ThreadPoolExecutor, putter: "_Putter") -> None:
+        chunks = self._chunks(tile.region)
         lock = threading.Lock()
         failed = threading.Event()
 
@@ -180,7 +175,7 @@ class StreamWriter:
                         index = next(chunks, None)
                     if index is None:
                         return
-                    self._encode_chunk(index, pieces, putter)
+                    self._encode_chunk(index, tile, putter)
             except BaseException:  # tells the other threads to stop; raised again here
                 failed.set()
                 raise
@@ -193,13 +188,13 @@ class StreamWriter:
         finally:
             failed.set()  # after Ctrl-C here the threads stop at their next chunk
 
-    def _encode_chunk(self, index: Shape, pieces: list[Piece], putter: "_Putter") -> None:
+    def _encode_chunk(self, index: Shape, tile: Tile, putter: "_Putter") -> None:
         """Carry one level-0 chunk as far up the pyramid as it goes."""
         level = self.plan.levels[0]
         if self.virtual is None and not self._needed(0, index):
             return
         extent = _extent(level, index)
-        chunk = _gather(level, extent, pieces, self.plan.dtype)
+        chunk = tile.chunk(index, extent)
         if self.virtual is not None:
             self.virtual.add(index, extent, _valid(chunk, extent))
         while True:
@@ -346,19 +341,6 @@ class _Putter:
 def _extent(level: Level, index: Shape) -> Region:
     """Return the region of a level that a chunk covers, cut at the array's end."""
     return tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(index, level.chunk, level.shape, strict=True))
-
-
-def _gather(level: Level, extent: Region, pieces: list[Piece], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Copy one chunk out of a tile, zeros beyond the array's end, in native byte order."""
-    shape = tuple(s.stop - s.start for s in extent)
-    chunk = (np.empty if shape == level.chunk else np.zeros)(level.chunk, dtype)
-    for piece in pieces:
-        common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(extent, piece.region, strict=True)]
-        if all(lo < hi for lo, hi in common):
-            to = tuple(slice(lo - s.start, hi - s.start) for (lo, hi), s in zip(common, extent, strict=True))
-            of = tuple(slice(lo - s.start, hi - s.start) for (lo, hi), s in zip(common, piece.region, strict=True))
-            chunk[to] = piece.values[of]
-    return chunk
 
 
 def _valid(chunk: npt.NDArray[Any], extent: Region) -> npt.NDArray[Any]:

@@ -32,7 +32,7 @@ from emstore.testing.samples import Sample, copy, corrupt
 from emstore.volume import Region, Volume
 
 HEAVY: Final = (
-    "PIL", "av", "cv2", "dask", "gdcm", "h5py", "imagecodecs", "mrcfile", "nibabel", "numba", "pydicom", "rsciio", "scipy",
+    "PIL", "av", "cv2", "dask", "gdcm", "h5py", "imagecodecs", "mrcfile", "nibabel", "pydicom", "rsciio", "scipy",
     "skimage", "tensorflow", "tifffile", "torch", "xarray", "zarr",
 )  # fmt: skip
 """Libraries that importing an adapter's module must not load."""

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from stored import SliceFiles, em_slices
 from emstore import inspect
 from emstore.store.plan import plan_version
 
-SPACING = ("--spacing", "10,5,5", "--unit", "nm")
+SPACING = (10, 5, 5)
+GIVEN = ("--spacing", ",".join(map(str, SPACING)), "--unit", "nm")
 NGFF = (
     *("--input-backend", "tifffile", "--ome-zarr-version", "0.5", "-d", "z", "y", "x", "-c", "64"),
     *("--chunks-per-shard", "2", "4", "4", "--codec", "zstd", "--compression-level", "1", "-m", "dask_bin_shrink"),
@@ -45,9 +47,11 @@ def measure(
     found: dict[str, Any] = {"bytes": slices.shape[0] * slices.height * slices.width}
     for name, pyramid in (("with pyramid", True), ("without pyramid", False)):
         with inspect([folder]) as inspection:
-            plan = plan_version(inspection.volumes[0], pyramid=pyramid)
+            volume = inspection.volumes[0]
+            grid = volume.grid.with_spacing(dict(zip("zyx", SPACING, strict=True)), "nm")
+            plan = plan_version(replace(volume, grid=grid), pyramid=pyramid)  # the very levels that `ours` writes
         higher = levels_of(slices, plan)
-        ours(root, folder, pyramid)  # warms the page cache, and Numba's on its first use
+        ours(root, folder, pyramid)  # warms the page cache
         pairs = []
         for _ in range(rounds):
             pairs.append((limit(slices, plan, higher, root / "limit"), ours(root, folder, pyramid)))
@@ -147,7 +151,7 @@ def ours(root: Path, folder: Path, pyramid: bool) -> Ran:
     """Ingest into an array that is not there, and say how that went."""
     shutil.rmtree(root / "lab.zarr" / "bench", ignore_errors=True)
     flag = "--pyramid" if pyramid else "--no-pyramid"
-    return run(emstore("ingest", str(folder), f"{root}/lab.zarr/bench/slices", *SPACING, flag))
+    return run(emstore("ingest", str(folder), f"{root}/lab.zarr/bench/slices", *GIVEN, flag))
 
 
 def write_tiffs(folder: Path, shape: tuple[int, int, int]) -> Path:

@@ -38,5 +38,5 @@ def measure(root: Path, *, rounds: int = 11) -> dict[str, Any]:
 LOADED = """
 import sys, emstore
 emstore.open(sys.argv[1]).array()[0:64, 0:64]
-print(*sorted({"numba", "dask", "xarray", "zarr", "scipy", "pandas"} & set(sys.modules)))
+print(*sorted({"dask", "xarray", "zarr", "scipy", "pandas"} & set(sys.modules)))
 """

@@ -100,7 +100,7 @@ def measure(root: Path, *, shape: tuple[int, int, int] = (400, 2048, 1024), roun
     for name, pyramid in (("with pyramid", True), ("without pyramid", False)):
         plan = plan_version(each, pyramid=pyramid)
         higher = levels_of(data, plan)
-        ours(each, plan, root / "ours")  # compiles kernels, warms the page cache
+        ours(each, plan, root / "ours")  # warms the page cache
         written = sum(path.stat().st_size for path in (root / "ours").rglob("*") if path.is_file())
         pairs = [(limit(data, plan, higher, root / "limit"), ours(each, plan, root / "ours")) for _ in range(rounds)]
         best = statistics.median(a["total"] for a, _ in pairs)

@@ -13,7 +13,7 @@ from emstore.cli.exit_codes import as_markdown, exit_codes
 
 VERBS = ("init", "inspect", "ingest", "ls", "info", "status", "verify", "gc", "adapters", "export")
 HEAVY = (
-    "torch", "tensorflow", "dask", "zarr", "xarray", "h5py", "pydicom", "nibabel", "tifffile", "numba", "rsciio", "PIL", "av",
+    "torch", "tensorflow", "dask", "zarr", "xarray", "h5py", "pydicom", "nibabel", "tifffile", "rsciio", "PIL", "av",
     "numpy", "rich", "pydantic", "obstore",
 )  # fmt: skip
 README = Path(__file__).parents[2] / "README.md"

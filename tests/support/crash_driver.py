@@ -17,13 +17,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 import emstore
 import emstore.ingestion
 import emstore.registry
 from emstore.errors import NotFound
-from emstore.store import Place, open_store, pyramid, verify
+from emstore.store import Place, open_store, verify
 from emstore.store.backend import Backend
 
 
@@ -162,8 +160,7 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     for name in emstore.registry.adapters():
         emstore.registry.adapter(name)
-    pyramid.warm(np.dtype("u1"), "mean")
-    # Once for the compiled code, once for the time.
+    # Once to have everything imported, once for the time.
     in_child(lambda: ingest(job, "warm"))
     started = time.monotonic()
     status, reference = in_child(lambda: ingest(job, "whole"))

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 LIMIT_BYTES = 1 << 30
 LIMIT_SECONDS = 60.0
 ATONCE = 2
@@ -105,7 +103,6 @@ def main() -> None:
     import emstore.ingestion
     import emstore.registry
     import emstore.store
-    from emstore.store import pyramid
 
     for name in emstore.registry.adapters():
         emstore.registry.adapter(name)
@@ -115,7 +112,6 @@ def main() -> None:
         except ImportError:
             continue
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    pyramid.warm(np.dtype("i2"), "mean")
     results: dict[str, Any] = {}
     waiting, running = list(reversed(jobs)), []
     while waiting or running:
