@@ -1,4 +1,4 @@
-"""Finding the installed adapters and exporters, and the one adapter that can read each item.
+"""Finding the installed adapters, exporters and processors, and the one adapter that can read each item.
 
 Built-in formats and third parties come through the same entry points. Nothing is imported before it is needed; a
 plug-in that fails to load is an error that names it, since a silently missing reader would read the file as something else.
@@ -13,10 +13,12 @@ from typing import Any, Final
 from emstore.adapter import Adapter
 from emstore.errors import InvalidInput, Kind, NotFound, SourceUnreadable
 from emstore.export import Exporter
+from emstore.processor import Processor
 from emstore.source import Source, SourceItem
 
 ADAPTERS: Final = "emstore.adapters"
 EXPORTERS: Final = "emstore.exporters"
+PROCESSORS: Final = "emstore.processors"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,12 @@ def exporters() -> Mapping[str, PluginEntry]:
 
 
 @cache
+def processors() -> Mapping[str, PluginEntry]:
+    """Return the installed processors by name, in alphabetical order."""
+    return _installed(PROCESSORS)
+
+
+@cache
 def adapter(name: str) -> Adapter:
     """Return one adapter by name.
 
@@ -74,6 +82,18 @@ def adapter(name: str) -> Adapter:
 def exporter(name: str) -> Exporter:
     """Return one exporter by name."""
     return _load(exporters(), name, Exporter, "exporter")  # type: ignore[no-any-return]
+
+
+@cache
+def processor(name: str) -> Processor:
+    """Return one processor by name.
+
+    Raises
+    ------
+    NotFound
+        No installed processor has that name; the message lists those that are there.
+    """
+    return _load(processors(), name, Processor, "processor")  # type: ignore[no-any-return]
 
 
 def exporter_for(file_name: str) -> Exporter:

@@ -1,0 +1,1 @@
+"""Carrying an operation out: cut a result into blocks within a memory budget, make them, write whole shards, in any executor."""

@@ -1,0 +1,1 @@
+"""Versions as training data: PyTorch and TensorFlow datasets."""

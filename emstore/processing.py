@@ -1,0 +1,1 @@
+"""Processing: versions in, one new version out. The second use case."""

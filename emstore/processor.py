@@ -1,0 +1,54 @@
+"""The processor contract: how a method joins emstore.
+
+A processor is a class with no constructor arguments, registered under the entry-point group ``emstore.processors`` by its
+name, e.g. ``denoise.gaussian``. It says what it does to given volumes with given parameters, as an `Operation`: functions of
+arrays and what the engine must know to call them. It opens no store, reads no values while it plans, and never loops over
+blocks. `emstore.testing.ProcessorConformance` checks every rule on your volumes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from emstore.operation import Operation
+from emstore.volume import Volume
+
+
+class Params(BaseModel):
+    """Base of a processor's parameters: typed, checked, unknown names refused. Give every field a description with its unit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@runtime_checkable
+class Processor(Protocol):
+    """Makes a new version from others."""
+
+    name: ClassVar[str]
+    """``family.method``, lower case, the same as the entry point's."""
+    version: ClassVar[str]
+    """Changes whenever the same inputs and parameters would give other values."""
+    summary: ClassVar[str]
+    """One line for `emstore processors`: what it does and, if published, by whom."""
+    inputs: ClassVar[tuple[str, ...]]
+    """Role of every input, in order, e.g. ``("image",)`` or ``("image", "reference")``."""
+    params: ClassVar[type[Params]]
+    """Its parameters."""
+
+    def plan(self, volumes: Sequence[Volume], params: Any) -> Operation:
+        """Say what to do; cheap, reads no values.
+
+        Parameters
+        ----------
+        volumes : sequence of Volume
+            One per role, in order.
+        params : Params
+            An instance of `params`.
+
+        Raises
+        ------
+        InvalidInput
+            These volumes or parameters make no sense: which, why, and what would.
+        """
+        ...
