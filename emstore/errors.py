@@ -10,6 +10,7 @@
     ├── StorageFailed      the store's disk or service failed                exit 8
     ├── PrivacyRefused     would let identifying data out                    exit 9
     ├── Damaged            stored data is not what was sealed                exit 10
+    ├── ProcessingFailed   a processor failed on some block                  exit 11
     └── Interrupted        stopped on request; the work can be resumed       exit 130
 
 Every error says *what* happened, *where*, and what to do (*fix*). ``kind`` is a stable machine code, printed by
@@ -46,6 +47,7 @@ class Kind(StrEnum):
     STORE_UNSAFE = "store_unsafe"
     PRIVACY = "privacy"
     DAMAGED = "damaged"
+    PROCESSING = "processing"
     INTERRUPTED = "interrupted"
     INTERNAL = "internal"
 
@@ -152,6 +154,13 @@ class Damaged(EmstoreError, OSError):
 
     default_kind = Kind.DAMAGED
     exit_code = 10
+
+
+class ProcessingFailed(EmstoreError, RuntimeError):
+    """A processor raised, or gave something else than it promised, on a block that the message names. Nothing was sealed."""
+
+    default_kind = Kind.PROCESSING
+    exit_code = 11
 
 
 class Interrupted(EmstoreError):
