@@ -117,10 +117,10 @@ class VolumeInfo(_Model):
     modality: str | None
     shape: tuple[int, ...]
     dtype: str
-    """NumPy name, e.g. ``uint16``."""
+    """NumPy name, e.g. ``uint16``; ``table`` for a table, whose columns each have their own."""
     dims: tuple[str, ...]
     levels: tuple[str, ...]
-    """Group of each scale level, finest first: ``s0``, ``s1`` ..."""
+    """Group of each scale level, finest first: ``s0``, ``s1`` ...; of a table only ``s0``."""
     scale: dict[str, Any] | None
     """``{slope, intercept, unit}``: physical = slope * stored + intercept."""
     window: tuple[float, float] | None

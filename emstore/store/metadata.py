@@ -66,7 +66,7 @@ def children(plan: VersionPlan, windows: Windows) -> dict[str, Document]:
     for level in plan.levels:
         documents |= _level(level.group, level.grid, level.codec, plan.dtype)
     if plan.virtual is not None:
-        documents["virtual"] = _group({"ome": _virtual_ome(plan, windows.virtual)})
+        documents["virtual"] = group_node({"ome": _virtual_ome(plan, windows.virtual)})
         documents |= _level("virtual/s0", plan.virtual.grid, virtual_codec(plan), plan.virtual.dtype)
     return documents
 
@@ -110,7 +110,7 @@ def root(volume: Volume, plan: VersionPlan, windows: Windows, emstore: Mapping[s
         elif windows.image:
             block["omero"] = ome.omero(volume.grid, windows.image, volume.name)
         attributes["ome"] = block
-    document = _group(attributes)
+    document = group_node(attributes)
     document["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": children(plan, windows)}
     return document
 
@@ -143,8 +143,8 @@ def _virtual_ome(plan: VersionPlan, windows: tuple[Window, ...]) -> dict[str, An
 
 
 def _level(path: str, grid: Grid, codec: ShardCodec, dtype: np.dtype[Any]) -> dict[str, Document]:
-    documents = {path: _group({})}
-    documents[f"{path}/{IMAGE}"] = _array(grid.shape, dtype, codec.shape, codec.to_json(), grid.dims, {})
+    documents = {path: group_node({})}
+    documents[f"{path}/{IMAGE}"] = array_node(grid.shape, dtype, codec.shape, codec.to_json(), grid.dims, {})
     for axis in grid.axes:
         attributes: dict[str, Any] = {}
         if axis.unit is not None and axis.known:
@@ -152,7 +152,9 @@ def _level(path: str, grid: Grid, codec: ShardCodec, dtype: np.dtype[Any]) -> di
         if axis.labels is not None:
             attributes["labels"] = list(axis.labels)
         codecs = _coordinate_codec(axis.size).to_json()
-        documents[f"{path}/{axis.name}"] = _array((axis.size,), np.dtype("f8"), (axis.size,), codecs, (axis.name,), attributes)
+        documents[f"{path}/{axis.name}"] = array_node(
+            (axis.size,), np.dtype("f8"), (axis.size,), codecs, (axis.name,), attributes
+        )
     return documents
 
 
@@ -160,11 +162,12 @@ def _coordinate_codec(size: int) -> ChunkCodec:
     return ChunkCodec(np.dtype(np.float64), (size,), Compressor("zstd", 1))
 
 
-def _group(attributes: Mapping[str, Any]) -> Document:
+def group_node(attributes: Mapping[str, Any]) -> Document:
+    """Return the document of a group."""
     return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
 
 
-def _array(
+def array_node(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     chunk: tuple[int, ...],
@@ -172,6 +175,7 @@ def _array(
     dims: tuple[str, ...],
     attributes: Mapping[str, Any],
 ) -> Document:
+    """Return the document of an array with named dimensions; its fill value is zero."""
     return {
         "zarr_format": 3,
         "node_type": "array",

@@ -1,4 +1,4 @@
-"""From a Volume to a sealed version: the one door everything that makes a version goes through."""
+"""From a Volume or a Table to a sealed version: the one door everything that makes a version goes through."""
 
 import io
 import zipfile
@@ -12,15 +12,17 @@ import numpy as np
 from emstore.errors import Capacity, Kind
 from emstore.header import plain_text
 from emstore.provenance.record import Record
+from emstore.store import tables
 from emstore.store.documents import Contents, HeaderInfo, ManifestEntry, VersionInfo, VolumeInfo, canonical
 from emstore.store.layout import HEADER, SOURCE
 from emstore.store.plan import VersionPlan, plan_version
 from emstore.store.transaction import Transaction
 from emstore.store.version import seal_digest
 from emstore.store.writer import root_document, write_version_data
+from emstore.table import Table
 from emstore.volume import Volume
 
-__all__ = ["plan_version", "seal_volume"]
+__all__ = ["plan_version", "seal_table", "seal_volume"]
 
 
 def seal_volume(
@@ -54,7 +56,71 @@ def seal_volume(
         tree=_put_tree(transaction, volume),
         source=_put_source(transaction, volume),
     )
-    final = record()
+    described = VolumeInfo(
+        name=volume.name,
+        kind=volume.kind.value,
+        modality=volume.modality,
+        shape=volume.shape,
+        dtype=volume.dtype.newbyteorder("=").name,
+        dims=volume.grid.dims,
+        levels=tuple(level.group for level in plan.levels),
+        scale=None if volume.scale is None else asdict(volume.scale),
+        window=volume.window,
+        attributes=dict(volume.attributes),
+        notes=volume.notes,
+    )
+    _seal(
+        transaction,
+        described,
+        volume.grid.to_json(),
+        header,
+        record(),
+        empty=result.empty,
+        root=lambda emstore: root_document(volume, plan, result, emstore),
+    )
+
+
+def seal_table(transaction: Transaction, table: Table, record: Callable[[], Record]) -> None:
+    """Write a table into a transaction and seal it.
+
+    Parameters
+    ----------
+    transaction : Transaction
+        From `begin`; sealed on return. On any error it is left as it is: the caller releases or aborts it.
+    table : Table
+        What to store.
+    record : callable
+        Called once all data is written, to say how the version came to be.
+
+    Raises
+    ------
+    InvalidInput
+        A column's name or type that cannot be stored.
+    """
+    tables.write_table(table, transaction)
+    header = HeaderInfo(format="table", terms={}, tree=None, source=None)
+    _seal(
+        transaction,
+        tables.volume_info(table),
+        dict(tables.NOWHERE),
+        header,
+        record(),
+        empty=(),
+        root=lambda emstore: tables.root(table, emstore),
+    )
+
+
+def _seal(
+    transaction: Transaction,
+    described: VolumeInfo,
+    voxel: dict[str, Any],
+    header: HeaderInfo,
+    record: Record,
+    *,
+    empty: tuple[str, ...],
+    root: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    """Seal a transaction whose objects are all written; `root` makes the root document around the ``emstore`` attribute."""
 
     def document(entries: tuple[ManifestEntry, ...], manifest: str) -> dict[str, Any]:
         info = VersionInfo.model_construct(
@@ -62,30 +128,18 @@ def seal_volume(
             path=str(transaction.place),
             txn=transaction.txn.txn,
             settings=transaction.txn.settings,
-            volume=VolumeInfo(
-                name=volume.name,
-                kind=volume.kind.value,
-                modality=volume.modality,
-                shape=volume.shape,
-                dtype=volume.dtype.newbyteorder("=").name,
-                dims=volume.grid.dims,
-                levels=tuple(level.group for level in plan.levels),
-                scale=None if volume.scale is None else asdict(volume.scale),
-                window=volume.window,
-                attributes=dict(volume.attributes),
-                notes=volume.notes,
-            ),
-            voxel=volume.grid.to_json(),
+            volume=described,
+            voxel=voxel,
             header=header,
             contents=Contents(objects=len(entries), nbytes=sum(e.size for e in entries)),
             manifest=manifest,
-            record=final,
+            record=record,
         )
-        root = root_document(volume, plan, result, info.model_dump(mode="json"))
-        root["attributes"]["emstore"]["seal"] = seal_digest(root)
-        return root
+        made = root(info.model_dump(mode="json"))
+        made["attributes"]["emstore"]["seal"] = seal_digest(made)
+        return made
 
-    transaction.seal(result.empty, document)
+    transaction.seal(empty, document)
 
 
 def _put_tree(transaction: Transaction, volume: Volume) -> str | None:

@@ -18,7 +18,9 @@ from emstore.store.documents import Manifest, Tombstone, VersionInfo, canonical,
 from emstore.store.layout import MANIFEST, NODE, Place
 from emstore.store.reader import StoredArray
 from emstore.store.store import Store, resolve
+from emstore.store.tables import ROW, read_table
 from emstore.store.transaction import numbers, require
+from emstore.table import Table
 from emstore.volume import ValueScale, Volume, VolumeKind
 
 if TYPE_CHECKING:
@@ -62,6 +64,11 @@ class Version:
         """Number of scale levels."""
         return len(self.info.volume.levels)
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it holds a Table (`table`) and not a Volume (`volume`)."""
+        return self.info.volume.kind == "table"
+
     @cached_property
     def manifest(self) -> Manifest:
         """Every object of the version, checked against the seal."""
@@ -72,6 +79,7 @@ class Version:
 
     def grid(self, level: int = 0) -> Grid:
         """Return where the voxels of a scale level are."""
+        self._refuse_table()
         grid = Grid.from_json(self.info.voxel)
         if level == 0:
             return grid
@@ -115,8 +123,27 @@ class Version:
             notes=info.notes,
         )
 
+    def table(self) -> Table:
+        """Return the table.
+
+        Raises
+        ------
+        InvalidInput
+            The version holds an image or labels.
+        Damaged
+            A column is not as it was sealed.
+        """
+        if not self.is_table:
+            raise InvalidInput(f"this version holds {self.info.volume.kind}, not a table", where=self.ref)
+        return read_table(self.store.backend, self.place.prefix, self._nodes(), self.info.volume)
+
     def xarray(self, level: int = 0) -> "xr.Dataset":
-        """Return a scale level as a lazy `xarray.Dataset` with the stored values as variable ``image``, never rescaled."""
+        """Return a scale level as a lazy `xarray.Dataset` with the stored values as variable ``image``, never rescaled.
+
+        Of a table: its columns as variables along ``row``, in memory, text as text, its figures of the whole as attributes.
+        """
+        if self.is_table:
+            return self._table_dataset()
         volume = self._volume(level, Header(self.info.header.format))
         dataset = volume.xarray().to_dataset()
         dataset.attrs["emstore"] = {"ref": self.ref, "id": self.id}
@@ -127,6 +154,16 @@ class Version:
                 "unit": volume.scale.unit,
             }
         return dataset
+
+    def _table_dataset(self) -> "xr.Dataset":
+        import xarray as xr
+
+        table = self.table()
+        variables: dict[str, Any] = {}
+        for name, column in table.columns.items():
+            told = {"units": column.unit, "long_name": column.description or None}
+            variables[name] = (ROW, column.values, {key: value for key, value in told.items() if value is not None})
+        return xr.Dataset(variables, attrs={**table.summary, "emstore": {"ref": self.ref, "id": self.id}})
 
     def datatree(self) -> "xr.DataTree":
         """Return all scale levels as a lazy `xarray.DataTree`, one group per level."""
@@ -168,11 +205,19 @@ class Version:
             raise Damaged("it is not what was sealed", where=f"{self.ref}/{key}", fix="run `emstore verify --data`")
         return body
 
-    def _node(self, level: int) -> dict[str, Any]:
+    def _nodes(self) -> dict[str, Any]:
         nodes: dict[str, Any] = self.document["consolidated_metadata"]["metadata"]
-        return dict(nodes[f"s{level}/image"])
+        return nodes
+
+    def _node(self, level: int) -> dict[str, Any]:
+        return dict(self._nodes()[f"s{level}/image"])
+
+    def _refuse_table(self) -> None:
+        if self.is_table:
+            raise InvalidInput("this version holds a table, not an image", where=self.ref, fix="read it with Version.table()")
 
     def _check(self, level: int) -> None:
+        self._refuse_table()
         if not 0 <= level < self.levels:
             raise InvalidInput(f"there is no level {level}; the version has levels 0 to {self.levels - 1}", where=self.ref)
 
