@@ -87,6 +87,14 @@ class Level:
         """Number of shards along every axis."""
         return tuple(-(-n // s) for n, s in zip(self.shape, self.shard, strict=True))
 
+    def shard_of(self, index: Shape) -> Shape:
+        """Return the shard that a chunk is in."""
+        return tuple(i // g for i, g in zip(index, self.codec.grid, strict=True))
+
+    def extent(self, index: Shape) -> tuple[slice, ...]:
+        """Return the region that a chunk covers, cut at the array's end."""
+        return tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(index, self.chunk, self.shape, strict=True))
+
     def shard_key(self, index: Shape) -> str:
         """Return the key of one shard, relative to the version."""
         return f"{self.group}/image/c/{'/'.join(map(str, index))}"

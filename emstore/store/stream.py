@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from emstore.errors import Interrupted, Kind, SourceUnreadable
 from emstore.store import pyramid
-from emstore.store.codecs import Encoded
+from emstore.store.assembly import Assembly, WholeShard
 from emstore.store.plan import BASELINE, PIECES, PUTS, READERS, Level, Schedule, VersionPlan
 from emstore.store.sink import Sink
 from emstore.store.tile import Tile
@@ -42,14 +42,6 @@ class _Parent:
 
 
 @dataclass
-class _Shard:
-    """A shard whose chunks are being encoded."""
-
-    parts: list[Encoded | None]
-    left: int
-
-
-@dataclass
 class StreamWriter:
     """Writes the shards of every level of one volume."""
 
@@ -63,7 +55,7 @@ class StreamWriter:
     empty: list[str] = field(default_factory=list)
     """Keys of shards that hold nothing but the fill value and so were not written."""
     _parents: dict[tuple[int, Shape], _Parent] = field(default_factory=dict)
-    _shards: dict[tuple[int, Shape], _Shard] = field(default_factory=dict)
+    _assembly: Assembly = field(default_factory=Assembly)
     _present: dict[tuple[int, Shape], bool] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -193,12 +185,12 @@ class StreamWriter:
         level = self.plan.levels[0]
         if self.virtual is None and not self._needed(0, index):
             return
-        extent = _extent(level, index)
+        extent = level.extent(index)
         chunk = tile.chunk(index, extent)
         if self.virtual is not None:
             self.virtual.add(index, extent, _valid(chunk, extent))
         while True:
-            if not self._have(level, self._shard_of(level, index)):
+            if not self._have(level, level.shard_of(index)):
                 self._deliver(level, index, chunk, putter)
             if level.factors is None or not self._needed(level.number + 1, self._parent_of(level, index)):
                 return
@@ -207,7 +199,7 @@ class StreamWriter:
             if parent is None:
                 return
             index, level = self._parent_of(level, index), self.plan.levels[level.number + 1]
-            chunk, extent = parent, _extent(level, index)
+            chunk, extent = parent, level.extent(index)
 
     def _add_to_parent(self, level: Level, index: Shape, extent: Region, small: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
         """Put a reduced chunk in its place; return the parent when that was its last piece."""
@@ -220,7 +212,7 @@ class StreamWriter:
             if parent is None:
                 children = prod(
                     -(-min(s.stop * f, n) // c) - s.start * f // c
-                    for s, f, c, n in zip(_extent(above, at), level.factors, level.chunk, level.shape, strict=True)
+                    for s, f, c, n in zip(above.extent(at), level.factors, level.chunk, level.shape, strict=True)
                 )
                 parent = self._parents[key] = _Parent(np.zeros(above.chunk, self.plan.dtype), children)
         start = [s.start // f - i * c for s, f, i, c in zip(extent, level.factors, at, above.chunk, strict=True)]
@@ -234,26 +226,13 @@ class StreamWriter:
 
     def _deliver(self, level: Level, index: Shape, chunk: npt.NDArray[Any], putter: "_Putter") -> None:
         """Encode a chunk into its shard; send the shard when that was its last one."""
-        codec = level.codec
-        part = None if codec.chunks.is_fill(chunk) else codec.chunks.encode(chunk)
-        at = self._shard_of(level, index)
-        position = 0
-        for i, g in zip(index, codec.grid, strict=True):
-            position = position * g + i % g
-        with self._lock:
-            shard = self._shards.get((level.number, at))
-            if shard is None:
-                inside = prod(min(g, n - i * g) for i, g, n in zip(at, codec.grid, level.chunks, strict=True))
-                shard = self._shards[level.number, at] = _Shard([None] * codec.count, inside)
-            shard.parts[position] = part
-            shard.left -= 1
-            if shard.left:
-                return
-            del self._shards[level.number, at]
-            if not any(shard.parts):
-                self.empty.append(level.shard_key(at))
-                return
-        putter.put(level.shard_key(at), level, shard.parts)
+        shard = self._assembly.add(level, index, chunk)
+        if shard is None:
+            return
+        if shard.empty:
+            self.empty.append(shard.key)
+        else:
+            putter.put(shard)
 
     def _needed(self, number: int, index: Shape) -> bool:
         """Say whether a chunk must be known: its shard is missing, or one above it."""
@@ -265,7 +244,7 @@ class StreamWriter:
         return True
 
     def _missing(self, level: Level, index: Shape) -> bool:
-        return not self._have(level, self._shard_of(level, index))
+        return not self._have(level, level.shard_of(index))
 
     def _have(self, level: Level, shard: Shape) -> bool:
         """Say whether an earlier attempt left a shard, as it was when this one began."""
@@ -274,10 +253,6 @@ class StreamWriter:
         if known is None:
             known = self._present.setdefault(key, self.sink.have(level.shard_key(shard)))
         return known
-
-    @staticmethod
-    def _shard_of(level: Level, index: Shape) -> Shape:
-        return tuple(i // g for i, g in zip(index, level.codec.grid, strict=True))
 
     def _parent_of(self, level: Level, index: Shape) -> Shape:
         assert level.factors is not None
@@ -313,34 +288,26 @@ class _Putter:
     in_flight: _Bytes
     _futures: list[Future[None]] = field(default_factory=list)
 
-    def put(self, key: str, level: Level, parts: list[Encoded | None]) -> None:
+    def put(self, shard: WholeShard) -> None:
         """Send one shard; waits while too many bytes are on their way, and reports an earlier failure."""
-        size = sum(len(part[0]) for part in parts if part is not None)
+        size = shard.nbytes
         self.in_flight.acquire(size)
         done = [future for future in list(self._futures) if future.done()]
         for future in done:
             future.result()
             self._futures.remove(future)
-        self._futures.append(self.pool.submit(self._send, key, level, parts, size))
+        self._futures.append(self.pool.submit(self._send, shard, size))
 
     def finish(self) -> None:
         """Wait until everything has arrived."""
         for future in self._futures:
             future.result()
 
-    def _send(self, key: str, level: Level, parts: list[Encoded | None], size: int) -> None:
+    def _send(self, shard: WholeShard, size: int) -> None:
         try:
-            data = level.codec.join(parts)
-            parts.clear()
-            assert data is not None
-            self.sink.put(key, data)
+            self.sink.put(shard.key, shard.join())
         finally:
             self.in_flight.release(size)
-
-
-def _extent(level: Level, index: Shape) -> Region:
-    """Return the region of a level that a chunk covers, cut at the array's end."""
-    return tuple(slice(i * c, min((i + 1) * c, n)) for i, c, n in zip(index, level.chunk, level.shape, strict=True))
 
 
 def _valid(chunk: npt.NDArray[Any], extent: Region) -> npt.NDArray[Any]:
