@@ -39,6 +39,8 @@ class Input(_Model):
     """DATASET/ARRAY/vN in its store."""
     id: Digest
     """Version id: the digest of its seal."""
+    store: str | None = None
+    """``urn:uuid:...`` of its store, where that is another one than the version's own."""
 
 
 class SourceFile(_Model):
