@@ -18,7 +18,7 @@ from emstore.geometry import Grid
 from emstore.store import ome
 from emstore.store.codecs import ChunkCodec, Compressor, fill_json
 from emstore.store.ome import Window
-from emstore.store.plan import VersionPlan
+from emstore.store.plan import Level, VersionPlan
 from emstore.store.shards import ShardCodec
 from emstore.volume import Volume, VolumeKind
 
@@ -69,6 +69,11 @@ def children(plan: VersionPlan, windows: Windows) -> dict[str, Document]:
         documents["virtual"] = group_node({"ome": _virtual_ome(plan, windows.virtual)})
         documents |= _level("virtual/s0", plan.virtual.grid, virtual_codec(plan), plan.virtual.dtype)
     return documents
+
+
+def image_document(plan: VersionPlan, level: Level) -> Document:
+    """Return the document of a level's array."""
+    return array_node(level.shape, plan.dtype, level.shard, level.codec.to_json(), level.grid.dims, {})
 
 
 def coordinates(plan: VersionPlan) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from math import prod
 from typing import Any
@@ -32,6 +32,7 @@ def seal_volume(
     record: Callable[[], Record],
     *,
     advance: Callable[[int], None] = lambda n: None,
+    levels: Callable[[], Collection[str]] | None = None,
 ) -> None:
     """Stream a volume into a transaction and seal it.
 
@@ -47,9 +48,11 @@ def seal_volume(
         Called once all data is written, to say how the version came to be.
     advance : callable
         Told the uncompressed level-0 bytes done since the last call.
+    levels : callable, optional
+        Writes the shards in another way than by streaming (see `write_version_data`).
     """
     _check_space(transaction, volume, plan)
-    result = write_version_data(volume, plan, transaction, advance=advance)
+    result = write_version_data(volume, plan, transaction, advance=advance, levels=levels)
     header = HeaderInfo(
         format=volume.header.format,
         terms=dict(volume.header.terms),

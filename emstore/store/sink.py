@@ -1,4 +1,4 @@
-"""Where the writer sends whole objects."""
+"""Where the writer sends whole objects, and reads back what it sent."""
 
 from typing import Protocol
 
@@ -19,4 +19,16 @@ class Sink(Protocol):
 
     def read(self, key: str) -> bytes:
         """Return one object that is there."""
+        ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return `length` bytes of an object from `start`; fewer where it ends."""
+        ...
+
+    def get_suffix(self, key: str, length: int) -> bytes:
+        """Return the last `length` bytes of an object, or all of a shorter one."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Return an object's size, bytes."""
         ...

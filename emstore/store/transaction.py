@@ -39,12 +39,35 @@ class Finished:
     place: Place
 
 
-class Transaction:
+class _Objects:
+    """The objects of one version being written, by their keys in it."""
+
+    def __init__(self, backend: Backend, place: Place) -> None:
+        self.backend = backend
+        self.place = place
+
+    def read(self, key: str) -> bytes:
+        """Return an object of this version."""
+        return self.backend.get(self.place.prefix + key)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Return part of an object of this version."""
+        return self.backend.get_range(self.place.prefix + key, start, length)
+
+    def get_suffix(self, key: str, length: int) -> bytes:
+        """Return the end of an object of this version."""
+        return self.backend.get_suffix(self.place.prefix + key, length)
+
+    def size(self, key: str) -> int:
+        """Return the size of an object of this version, bytes."""
+        return self.backend.size(self.place.prefix + key)
+
+
+class Transaction(_Objects):
     """One version being written. Use `begin`; end with `seal`, `release` or `abort`. It is the writer's `Sink`."""
 
     def __init__(self, backend: Backend, place: Place, txn: Txn, lease: leases.HeldLease, store_id: str) -> None:
-        self.backend = backend
-        self.place = place
+        super().__init__(backend, place)
         self.txn = txn
         self.store_id = store_id
         self._lease = lease
@@ -74,21 +97,16 @@ class Transaction:
         Conflict
             Other bytes are there: another program writes here, or the source changed without its size and time changing.
         """
-        entry = ManifestEntry(key=key, size=memoryview(data).nbytes, digest=digest(data))
-        if not self.backend.put_new(self.place.prefix + key, data):
-            raise Conflict(
-                "an unfinished attempt left other bytes here",
-                where=f"{self.place}/{key}",
-                fix="run `emstore gc` on the array, then the command again",
-            )
+        entry = _put_new(self.backend, self.place, key, data)
         with self._lock:
             self._entries[key] = entry
             if entry.size >= _FLUSH_BYTES:
                 self._flushes[key] = self._flusher.submit(self.backend.flush, self.place.prefix + key)
 
-    def read(self, key: str) -> bytes:
-        """Return an object of this version."""
-        return self.backend.get(self.place.prefix + key)
+    def adopt(self, entries: Iterable[ManifestEntry]) -> None:
+        """Remember objects that an `Outpost` of this version put and made durable."""
+        with self._lock:
+            self._entries |= {entry.key: entry for entry in entries}
 
     # -- ending ----------------------------------------------------------------------------------------------------
 
@@ -171,6 +189,32 @@ class Transaction:
             raise Conflict(
                 f"the version was aborted meanwhile: {state.reason}", where=str(self.place), fix="run the command again"
             )
+
+
+class Outpost(_Objects):
+    """The sink of another process that works on somebody's transaction: it puts objects and says which; it cannot seal."""
+
+    def __init__(self, backend: Backend, place: Place) -> None:
+        super().__init__(backend, place)
+        self._lock = threading.Lock()
+        self._entries: list[ManifestEntry] = []
+
+    def have(self, key: str) -> bool:
+        """Whether the object is there already: the transaction's owner asks for missing ones only."""
+        return False
+
+    def put(self, key: str, data: Buffer) -> None:
+        """Create one whole object, make it durable and remember its digest."""
+        entry = _put_new(self.backend, self.place, key, data)
+        self.backend.sync([self.place.prefix + key])
+        with self._lock:
+            self._entries.append(entry)
+
+    def report(self) -> list[ManifestEntry]:
+        """Return what was put since the last report, for `Transaction.adopt`."""
+        with self._lock:
+            entries, self._entries = self._entries, []
+        return entries
 
 
 def begin(
@@ -263,6 +307,17 @@ def bury(backend: Backend, place: Place, reason: str) -> bool:
 def numbers(backend: Backend, place: Place) -> list[int]:
     """Return the version numbers that were ever reserved in an array, ascending."""
     return sorted(n for name in backend.children(place.prefix) if (n := version_number(name)) is not None)
+
+
+def _put_new(backend: Backend, place: Place, key: str, data: Buffer) -> ManifestEntry:
+    entry = ManifestEntry(key=key, size=memoryview(data).nbytes, digest=digest(data))
+    if not backend.put_new(place.prefix + key, data):
+        raise Conflict(
+            "an unfinished attempt left other bytes here",
+            where=f"{place}/{key}",
+            fix="run `emstore gc` on the array, then the command again",
+        )
+    return entry
 
 
 def _txn(backend: Backend, place: Place) -> Txn | None:

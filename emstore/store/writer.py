@@ -1,6 +1,6 @@
 """Writing all of a version but its seal: shards, coordinates and every document below the root."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from emstore.store import metadata
 from emstore.store.metadata import Windows, virtual_key
 from emstore.store.plan import VersionPlan, plan_version
+from emstore.store.region import stored_level
 from emstore.store.sink import Sink
 from emstore.store.stream import StreamWriter
 from emstore.store.virtual import VirtualSum
@@ -35,6 +36,7 @@ def write_version_data(
     *,
     advance: Callable[[int], None] = lambda done: None,
     cancelled: Callable[[], bool] = lambda: False,
+    levels: Callable[[], Collection[str]] | None = None,
 ) -> WriteResult:
     """Write every object of a version below its root document.
 
@@ -50,6 +52,8 @@ def write_version_data(
         Called with the number of level-0 bytes done (or found done) since the last call.
     cancelled : callable
         Asked between tiles; true stops the work.
+    levels : callable, optional
+        Writes the shards of every level in another way than by streaming `volume`, and returns the keys of those that hold nothing.
 
     Returns
     -------
@@ -72,9 +76,14 @@ def write_version_data(
         virtual_shard = virtual_key(plan)
         if not sink.have(virtual_shard):
             total = VirtualSum(plan.virtual, plan.levels[0].chunks)
-    writer = StreamWriter(volume.data, plan, sink, advance, cancelled, total)
-    writer.run()
-    empty = list(writer.empty)
+    if levels is None:
+        writer = StreamWriter(volume.data, plan, sink, advance, cancelled, total)
+        writer.run()
+        empty = list(writer.empty)
+    else:
+        empty = list(levels())
+        if total is not None:
+            _add_all(total, plan, sink, empty)
     if total is not None and virtual_shard is not None:
         empty += _write_virtual(plan, total, virtual_shard, sink)
     found = windows(volume, plan, sink, set(empty))
@@ -92,6 +101,15 @@ def root_document(volume: Volume, plan: VersionPlan, result: WriteResult, emstor
     ``emstore.voxel`` is the level-0 grid (`Grid.to_json`) unless the caller gives one.
     """
     return metadata.root(volume, plan, result.windows, emstore)
+
+
+def _add_all(total: VirtualSum, plan: VersionPlan, sink: Sink, empty: Collection[str]) -> None:
+    """Add up the virtual image of what is stored already."""
+    level = plan.levels[0]
+    stored = stored_level(sink, level, plan, empty)
+    for index in np.ndindex(*level.chunks):
+        extent = level.extent(index)
+        total.add(index, extent, stored[extent])
 
 
 def _write_virtual(plan: VersionPlan, total: VirtualSum, key: str, sink: Sink) -> list[str]:
