@@ -1,6 +1,6 @@
 """Where every voxel of an array is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,6 +103,101 @@ class Grid:
         if affine is not None:
             z, y, x = factors[-3:]
             affine = affine.scaled((z, y, x), ((z - 1) / 2, (y - 1) / 2, (x - 1) / 2))
+        return Grid(axes, affine)
+
+    def cropped(self, region: Sequence[slice]) -> "Grid":
+        """Return the grid of a part of the array: every voxel stays where it is.
+
+        Parameters
+        ----------
+        region : sequence of slice
+            One per axis, step 1, not empty, inside the array.
+
+        Raises
+        ------
+        InvalidInput
+            A slice is empty or reaches beyond the array.
+        """
+        grid = self
+        for axis, part in zip(self.axes, region, strict=True):
+            if not 0 <= part.start < part.stop <= axis.size:
+                raise InvalidInput(
+                    f"axis {axis.name!r} has {axis.size} samples; none can be cut from {part.start} to {part.stop}"
+                )
+            grid = grid._cropped(axis, part)
+        return grid
+
+    def resampled(self, name: str, size: int, *, first: float, step: float) -> "Grid":
+        """Return the grid with one axis sampled elsewhere: sample ``j`` sits at index ``first + step * j`` of the axis.
+
+        An axis whose spacing is unknown stays so: only the affine, if there is one, tells of the change.
+
+        Parameters
+        ----------
+        name : str
+            The axis; its samples must be equally spaced.
+        size : int
+            New number of samples.
+        first, step : float
+            In samples of the axis as it is, `step` > 0.
+
+        Raises
+        ------
+        InvalidInput
+            No such axis, or kind ``bad_spacing``: its samples are not equally spaced.
+        """
+        axis = self.axis(name)
+        if not axis.uniform:
+            raise InvalidInput(
+                f"axis {name!r} has unequal steps",
+                fix="put it onto an even grid with transform.regularise",
+                kind=Kind.BAD_SPACING,
+            )
+        if axis.spacing is None:
+            new = replace(axis, size=size, labels=None)
+        else:
+            new = replace(axis, size=size, spacing=axis.spacing * step, origin=axis.origin + axis.spacing * first, labels=None)
+        return self._replaced(new, first, step)
+
+    def with_axis(self, axis: Axis) -> "Grid":
+        """Return the grid with the axis of the same name sampled at other known positions, in the same unit.
+
+        The affine follows: its column holds the new (median) step, its origin is the new sample 0.
+
+        Raises
+        ------
+        InvalidInput
+            No such axis, another unit, or kind ``bad_spacing``: positions are not known.
+        """
+        old = self.axis(axis.name)
+        if not (old.known and axis.known):
+            raise InvalidInput(f"the positions along axis {axis.name!r} are not known", kind=Kind.BAD_SPACING)
+        if old.unit != axis.unit:
+            raise InvalidInput(f"axis {axis.name!r} is in {old.unit}, not in {axis.unit}", kind=Kind.BAD_UNIT)
+        return self._moved(old, axis)
+
+    def _cropped(self, axis: Axis, part: slice) -> "Grid":
+        size = part.stop - part.start
+        labels = None if axis.labels is None else axis.labels[part]
+        if axis.positions is not None:
+            return self._moved(axis, replace(axis, size=size, positions=axis.positions[part], labels=labels))
+        # Where spacing is unknown, positions are plain indices and keep counting from the array's old start.
+        shift = part.start * (1.0 if axis.spacing is None else axis.spacing)
+        return self._replaced(replace(axis, size=size, origin=axis.origin + shift, labels=labels), part.start, 1)
+
+    def _moved(self, old: Axis, new: Axis) -> "Grid":
+        one, two = old.median_step(), new.median_step()
+        first = float(new.coordinates()[0] - old.coordinates()[0]) / (one or 1.0)
+        return self._replaced(new, first, 1.0 if one is None or two is None else two / one)
+
+    def _replaced(self, new: Axis, first: float, step: float) -> "Grid":
+        axes = tuple(new if axis.name == new.name else axis for axis in self.axes)
+        affine = self.affine
+        if affine is not None and new.name in ("z", "y", "x"):
+            at = ("z", "y", "x").index(new.name)
+            factors, shift = [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]
+            factors[at], shift[at] = step, first
+            affine = affine.scaled((factors[0], factors[1], factors[2]), (shift[0], shift[1], shift[2]))
         return Grid(axes, affine)
 
     def to_json(self) -> dict[str, Any]:
