@@ -97,6 +97,8 @@ class Operation:
     """Makes a block, of exactly its shape and the result's type, from its inputs' regions and what `reduction` found. Pure."""
     reduction: Reduction | None = None
     """A pass before, over the same blocks (for a Table: blocks of the first input's grid)."""
+    tell: Callable[[Any], Mapping[str, Any]] | None = None
+    """Facts about what `reduction` found that belong to the result, JSON-safe, e.g. a threshold: they join its attributes."""
     halo: tuple[int, ...] = ()
     """Voxels needed beyond a block, both ways, along every axis; empty for none."""
     whole: tuple[str, ...] = ()
@@ -120,6 +122,8 @@ class Operation:
     def __post_init__(self) -> None:
         if (self.result is None) == (self.apply is not None) or (self.apply is None and self.reduction is None):
             raise InvalidInput("an operation makes a result block by block, or finds a table by its reduction")
+        if self.tell is not None and (self.reduction is None or self.result is None):
+            raise InvalidInput("an operation can only tell what a reduction found for its result")
         if self.result is not None and (unknown := set(self.whole) - set(self.result.grid.dims)):
             raise InvalidInput(f"the result has no axis {', '.join(sorted(unknown))}")
 
