@@ -9,11 +9,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from emstore.errors import Capacity, Conflict, EmstoreError, InvalidInput, Kind, NotFound, StorageFailed
 from emstore.events import Advanced, Listener, Noted, Started, silent
+from emstore.table import Table
 from emstore.volume import Volume
 
 _SPARE_BYTES: Final = 16 << 20
@@ -22,7 +24,7 @@ _SPARE_BYTES: Final = 16 << 20
 
 @runtime_checkable
 class Exporter(Protocol):
-    """Writes one file format."""
+    """Writes volumes in one file format."""
 
     name: ClassVar[str]
     """Lower-case name, the same as the entry point's."""
@@ -58,24 +60,53 @@ class Exporter(Protocol):
         ...
 
 
+@runtime_checkable
+class TableExporter(Protocol):
+    """Writes tables in one file format. A class may keep both contracts."""
+
+    name: ClassVar[str]
+    """Lower-case name, the same as the entry point's."""
+    extensions: ClassVar[tuple[str, ...]]
+    """File extensions it writes, lower case with the dot."""
+
+    def write_table(self, table: Table, path: Path, advance: Callable[[int], None]) -> tuple[str, ...]:
+        """Write the table to `path`, which does not exist yet and ends in one of `extensions`.
+
+        Parameters
+        ----------
+        table : Table
+            What to write.
+        path : Path
+            A path that does not exist yet.
+        advance : callable
+            Called with the number of bytes of values written since the last call.
+
+        Returns
+        -------
+        tuple of str
+            What the format could not hold, in sentences for the user; empty when nothing was lost.
+        """
+        ...
+
+
 def export(
-    volume: Volume, path: str | Path, *, force: bool = False, listener: Listener = silent, task: str | None = None
+    subject: Volume | Table, path: str | Path, *, force: bool = False, listener: Listener = silent, task: str | None = None
 ) -> tuple[str, ...]:
-    """Write a volume to a file, whole or not at all.
+    """Write a volume or a table to a file, whole or not at all.
 
     The exporter whose longest extension ends the file name writes a temporary file in the same folder; it is flushed to
     disk and renamed once it is complete, and removed when anything goes wrong, Ctrl-C included.
 
     Parameters
     ----------
-    volume : Volume
+    subject : Volume or Table
         What to write.
     path : str or Path
         Where to; its extension chooses the format.
     force : bool
         Replace a file that is already there.
     listener : callable
-        Told of progress (bytes of voxels) and of every note.
+        Told of progress (bytes of values) and of every note.
     task : str, optional
         Name of this work in events; the file's name by default.
 
@@ -87,7 +118,7 @@ def export(
     Raises
     ------
     InvalidInput
-        No exporter writes such a file, or the format cannot hold the volume.
+        No exporter writes this into such a file, or the format cannot hold the volume.
     NotFound
         The folder does not exist.
     Conflict
@@ -97,21 +128,27 @@ def export(
     StorageFailed
         The disk failed.
     """
-    from emstore.registry import exporter_for  # the registry knows the contract above
+    from emstore.registry import exporter_for, table_exporter_for  # the registry knows the contracts above
 
     target = Path(path)
-    exporter = exporter_for(target.name)
+    exporter: Exporter | TableExporter
+    if isinstance(subject, Table):
+        exporter = table_exporter_for(target.name)
+        nbytes, write = sum(column.values.nbytes for column in subject.columns.values()), partial(exporter.write_table, subject)
+    else:
+        exporter = exporter_for(target.name)
+        nbytes, write = subject.nbytes, partial(exporter.write, subject)
     if not target.parent.is_dir():
         raise NotFound("there is no such folder", where=str(target.parent), fix="create it first")
     _refuse_existing(target, force)
     extension = max((e for e in exporter.extensions if target.name.lower().endswith(e)), key=len)
-    _check_room(target, 0 if extension in getattr(exporter, "compressed", ()) else volume.nbytes)
+    _check_room(target, 0 if extension in getattr(exporter, "compressed", ()) else nbytes)
     name = task or target.name
-    listener(Started(name, volume.nbytes))
+    listener(Started(name, nbytes))
     # The suffix stays, since exporters and their libraries choose the variant by it; the stem is hidden and unguessable.
     temporary = target.with_name(f".{target.name[: -len(extension)]}.{secrets.token_hex(4)}.part{extension}")
     try:
-        notes = exporter.write(volume, temporary, lambda count: listener(Advanced(name, count)))
+        notes = write(temporary, lambda count: listener(Advanced(name, count)))
         _fsync(temporary)
         _publish(temporary, target, force)
         _fsync(target.parent)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from emstore.adapter import Adapter
 from emstore.errors import InvalidInput, Kind, NotFound, SourceUnreadable
-from emstore.export import Exporter
+from emstore.export import Exporter, TableExporter
 from emstore.processor import Processor
 from emstore.source import Source, SourceItem
 
@@ -79,9 +79,9 @@ def adapter(name: str) -> Adapter:
 
 
 @cache
-def exporter(name: str) -> Exporter:
-    """Return one exporter by name."""
-    return _load(exporters(), name, Exporter, "exporter")  # type: ignore[no-any-return]
+def exporter(name: str) -> Exporter | TableExporter:
+    """Return one exporter by name: of volumes, of tables, or of both."""
+    return _load(exporters(), name, (Exporter, TableExporter), "exporter")  # type: ignore[no-any-return]
 
 
 @cache
@@ -97,23 +97,38 @@ def processor(name: str) -> Processor:
 
 
 def exporter_for(file_name: str) -> Exporter:
-    """Return the exporter whose longest extension ends `file_name`.
+    """Return the exporter of volumes whose longest extension ends `file_name`.
 
     Raises
     ------
     InvalidInput
-        No exporter writes such a file; the message lists the extensions that can be written.
+        No exporter writes a volume to such a file; the message lists the extensions that can be written.
     """
-    best: tuple[int, Exporter] | None = None
+    return _exporter_for(file_name, Exporter, "image")  # type: ignore[no-any-return]
+
+
+def table_exporter_for(file_name: str) -> TableExporter:
+    """Return the exporter of tables whose longest extension ends `file_name`; otherwise as `exporter_for`."""
+    return _exporter_for(file_name, TableExporter, "table")  # type: ignore[no-any-return]
+
+
+def _exporter_for(file_name: str, contract: type | tuple[type, ...], word: str) -> Any:
+    best: tuple[int, Any] | None = None
     known: list[str] = []
     for name in exporters():
         candidate = exporter(name)
+        if not isinstance(candidate, contract):
+            continue
         known += candidate.extensions
         for extension in candidate.extensions:
             if file_name.lower().endswith(extension) and (best is None or len(extension) > best[0]):
                 best = len(extension), candidate
     if best is None:
-        raise InvalidInput("no exporter writes this kind of file", where=file_name, fix=f"use one of {' '.join(sorted(known))}")
+        raise InvalidInput(
+            f"no exporter writes this kind of file from {'an' if word == 'image' else 'a'} {word}",
+            where=file_name,
+            fix=f"use one of {' '.join(sorted(known))}",
+        )
     return best[1]
 
 
@@ -224,7 +239,7 @@ def _installed(group: str) -> Mapping[str, PluginEntry]:
     return found
 
 
-def _load(known: Mapping[str, PluginEntry], name: str, contract: type, word: str) -> Any:
+def _load(known: Mapping[str, PluginEntry], name: str, contract: type | tuple[type, ...], word: str) -> Any:
     if name not in known:
         raise NotFound(f"there is no {word} {name!r}", fix=f"installed: {', '.join(known)}")
     plugin = known[name].load()

@@ -54,7 +54,7 @@ def ls(ref: Ref, as_json: JsonOption = False) -> None:
                         state.place,
                         text.shape(info.volume.shape, info.volume.dims),
                         info.volume.dtype,
-                        text.spacing(Grid.from_json(info.voxel)),
+                        "" if info.volume.kind == "table" else text.spacing(Grid.from_json(info.voxel)),
                         len(info.volume.levels),
                         text.size(info.contents.nbytes),
                         _when(state),
@@ -174,7 +174,7 @@ def _info_version(out: Output, version: "Version") -> None:
     }
 
     def words() -> None:
-        grid, sources = version.grid(), record.sources
+        sources = record.sources
         shown = sources if len(sources) <= SOURCES_SHOWN else sources[: SOURCES_SHOWN - 1]
         rest = sources[len(shown) :]
         out.fields(
@@ -186,10 +186,7 @@ def _info_version(out: Output, version: "Version") -> None:
                 ("modality", info.volume.modality),
                 ("shape", text.shape(info.volume.shape, info.volume.dims)),
                 ("type", info.volume.dtype),
-                ("values", _values(info.volume.scale)),
-                ("spacing", text.spacing(grid)),
-                ("space", text.space(grid)),
-                ("levels", len(info.volume.levels)),
+                *(_table_fields(info.volume.attributes) if version.is_table else _image_fields(version)),
                 ("stored", f"{text.size(info.contents.nbytes)} in {info.contents.objects} objects"),
                 ("made by", f"{record.activity.type} {record.activity.name}, {record.activity.ended:%Y-%m-%d %H:%M:%S} UTC"),
                 *(("source", f"{source.name}, {text.size(source.size)}, {source.digest}") for source in shown),
@@ -201,6 +198,32 @@ def _info_version(out: Output, version: "Version") -> None:
         )
 
     out.result(document, words)
+
+
+def _image_fields(version: "Version") -> list[tuple[str, object]]:
+    info, grid = version.info, version.grid()
+    return [
+        ("values", _values(info.volume.scale)),
+        ("spacing", text.spacing(grid)),
+        ("space", text.space(grid)),
+        ("levels", len(info.volume.levels)),
+    ]
+
+
+def _table_fields(attributes: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """Return a table's columns, then its figures of the whole."""
+    from emstore.geometry import units
+
+    columns = [
+        ("column", column["name"] + (f" [{units.symbol(column['unit'])}]" if column["unit"] else "") + _about(column))
+        for column in attributes["columns"]
+    ]
+    figures = [(name, "unknown" if value is None else _term(value)) for name, value in attributes["summary"].items()]
+    return [*columns, *figures]
+
+
+def _about(column: Mapping[str, Any]) -> str:
+    return f": {column['description']}" if column["description"] else ""
 
 
 def _values(scale: Mapping[str, Any] | None) -> str | None:

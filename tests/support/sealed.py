@@ -1,4 +1,4 @@
-"""Seal a volume made in memory through the same door as an ingest, for tests that need a version and no file."""
+"""Seal a volume or a table made in memory through the same door as an ingest, for tests that need a version and no file."""
 
 import uuid
 from datetime import UTC, datetime
@@ -11,7 +11,20 @@ from emstore.geometry import Affine, Axis, Grid
 from emstore.header import Header
 from emstore.provenance import environment
 from emstore.provenance.record import Activity, Random, Record, Software
-from emstore.store import Place, Version, begin, canonical, digest, load, plan_version, resolve, seal_volume
+from emstore.store import (
+    Store,
+    Transaction,
+    Version,
+    begin,
+    canonical,
+    digest,
+    load,
+    plan_version,
+    resolve,
+    seal_table,
+    seal_volume,
+)
+from emstore.table import Table
 from emstore.volume import MemoryArray, Volume
 
 
@@ -22,11 +35,29 @@ def volume(name: str, values: npt.NDArray[Any], *axes: Axis, affine: Affine | No
 
 def seal(volume: Volume, target: str, **plan: Any) -> Version:
     """Seal a volume as the next version of ``STORE/DATASET/ARRAY``."""
+    store, held = _begin(volume.name, target)
+    seal_volume(held, volume, plan_version(volume, **plan), _record)
+    return load(store, held.place)
+
+
+def seal_a_table(table: Table, target: str) -> Version:
+    """Seal a table as the next version of ``STORE/DATASET/ARRAY``."""
+    store, held = _begin(table.name, target)
+    seal_table(held, table, _record)
+    return load(store, held.place)
+
+
+def _begin(name: str, target: str) -> tuple[Store, Transaction]:
     store, place = resolve(target)
-    held = begin(store.backend, place, settings=digest(uuid.uuid4().bytes), task=f"import {volume.name}", store_id=store.id)
+    held = begin(store.backend, place, settings=digest(uuid.uuid4().bytes), task=f"import {name}", store_id=store.id)
+    assert isinstance(held, Transaction)
+    return store, held
+
+
+def _record() -> Record:
     now = datetime.now(UTC)
     us = Software(name="test", version="1")
-    record = Record(
+    return Record(
         activity=Activity(id=f"urn:uuid:{uuid.uuid4()}", type="import", name="test", started=now, ended=now),
         params_digest=digest(canonical({})),
         software=(us,),
@@ -34,8 +65,6 @@ def seal(volume: Volume, target: str, **plan: Any) -> Version:
         random=Random(deterministic=True),
         agent=us,
     )
-    seal_volume(held, volume, plan_version(volume, **plan), lambda: record)
-    return load(store, Place(place.dataset, place.array, held.place.version))
 
 
 def ramp(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
