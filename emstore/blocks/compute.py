@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, Final
 
 import numpy as np
@@ -21,13 +21,15 @@ Cuts = tuple[tuple[int, ...], ...]
 CPU: Final = "cpu"
 
 
-def cut(shape: Shape, block: Shape, task: Shape | None = None) -> Cuts:
-    """Return the borders of blocks that begin anew at every task's border."""
-    task = shape if task is None else task
-    return tuple(
-        tuple(sorted({n, *(at for start in range(0, n, t) for at in range(start, min(start + t, n), b))}))
-        for n, b, t in zip(shape, block, task, strict=True)
-    )
+def cut(shape: Shape, *sizes: Shape) -> Cuts:
+    """Return the borders of parts of the first size, each cut into parts of the next one, and so on."""
+    cuts = []
+    for axis, n in enumerate(shape):
+        borders = [0, n]
+        for size in sizes:
+            borders = [*(at for a, b in pairwise(borders) for at in range(a, b, size[axis])), n]
+        cuts.append(tuple(borders))
+    return tuple(cuts)
 
 
 @dataclass(frozen=True)

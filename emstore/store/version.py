@@ -93,14 +93,15 @@ class Version:
             raise Damaged("the scale levels do not fit each other", where=self.ref)
         return grid
 
-    def array(self, level: int = 0) -> StoredArray:
-        """Return the stored values of a scale level as a `LazyArray`."""
+    def array(self, level: int = 0, *, workers: int = 4) -> StoredArray:
+        """Return the stored values of a scale level as a `LazyArray` that decodes in up to so many threads."""
         self._check(level)
         return StoredArray(
             self.store.backend,
             f"{self.place.prefix}s{level}/image",
             self._node(level),
             known_empty=lambda: frozenset(self.place.prefix + key for key in self.manifest.empty),
+            workers=workers,
         )
 
     def volume(self, level: int = 0) -> Volume:

@@ -1,0 +1,140 @@
+"""The one loop: hand tasks to an executor, a bounded number at a time, until all are done or one cannot be.
+
+What may pass (a fault of storage, a worker that died) is tried again; a processor that fails is not, since it would fail
+again. After a failure nothing new begins, what runs is waited for, and every failed task is named.
+"""
+
+import queue
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import BrokenExecutor, Future
+from typing import Any, Final
+
+from emstore.blocks.work import Done, Stopped, Task
+from emstore.errors import Capacity, Conflict, Damaged, EmstoreError, Interrupted, Kind, ProcessingFailed, StorageFailed
+from emstore.operation import Block
+
+ATTEMPTS: Final = 3
+"""How often a task is begun before it counts as failed."""
+NAMED: Final = 5
+"""Failed tasks named in full."""
+
+Submit = Callable[[Task], "Future[Done]"]
+
+
+def run(
+    tasks: Iterable[Task],
+    submit: Submit,
+    done: Callable[[Done], None],
+    *,
+    window: int,
+    pause: float = 0.1,
+    stop: Callable[[], None] = lambda: None,
+) -> None:
+    """Do all tasks.
+
+    Parameters
+    ----------
+    tasks : iterable of Task
+        Taken one at a time, never more than needed.
+    submit : callable
+        Begins a task somewhere; raises nothing the future could hold.
+    done : callable
+        Told of every task that is done, in any order, from this thread.
+    window : int
+        Tasks begun and not done, at most.
+    pause : float, seconds
+        Wait before a task's second attempt; doubled before the third.
+    stop : callable
+        Asks running tasks to end soon; called when the caller is interrupted.
+
+    Raises
+    ------
+    ProcessingFailed
+        Tasks failed; the first few are named with their reasons.
+    EmstoreError
+        The one reason, when no processor is to blame: the disk is full, an input is damaged, ...
+    """
+    answers: queue.SimpleQueue[tuple[Task, int, Future[Done]]] = queue.SimpleQueue()
+    failed: list[tuple[Task, BaseException]] = []
+    waiting = iter(tasks)
+    running = 0
+    more = True
+
+    def begin(task: Task, attempt: int) -> None:
+        try:
+            future = submit(task)
+        except BrokenExecutor as error:
+            future = Future()
+            future.set_exception(error)
+        future.add_done_callback(lambda f: answers.put((task, attempt, f)))
+
+    try:
+        while True:
+            while more and not failed and running < window:
+                following = next(waiting, None)
+                if following is None:
+                    more = False
+                else:
+                    begin(following, 1)
+                    running += 1
+            if not running:
+                break
+            task, attempt, future = answers.get()
+            error = future.exception() if not future.cancelled() else Interrupted("the task was cancelled")
+            if error is None:
+                running -= 1
+                done(future.result())
+            elif attempt < ATTEMPTS and not failed and passing(error):
+                time.sleep(pause * 2 ** (attempt - 1))
+                begin(task, attempt + 1)
+            else:
+                running -= 1
+                if not isinstance(error, Stopped):
+                    failed.append((task, error))
+    except BaseException:
+        stop()
+        while running:
+            answers.get()
+            running -= 1
+        raise
+    if failed:
+        raise _explained(failed)
+
+
+def in_order(blocks: Iterable[Block], add: Callable[[Block, Any], None]) -> Callable[[Done], None]:
+    """Return what takes blocks' partial results in any order and adds them in array order."""
+    early: dict[int, Done] = {}
+    following = iter(blocks)
+    expected = 0
+
+    def take(answer: Done) -> None:
+        nonlocal expected
+        early[answer.number] = answer
+        while (ready := early.pop(expected, None)) is not None:
+            add(next(following), ready.partial)
+            expected += 1
+
+    return take
+
+
+def passing(error: BaseException) -> bool:
+    """Say whether the same task may well succeed next time."""
+    if isinstance(error, EmstoreError):
+        return isinstance(error, StorageFailed) and error.kind is Kind.STORAGE
+    return isinstance(error, BrokenExecutor | OSError) or type(error).__name__ == "KilledWorker"
+
+
+def _explained(failed: list[tuple[Task, BaseException]]) -> BaseException:
+    first = failed[0][1]
+    if isinstance(first, Capacity | Conflict | Damaged | Interrupted | StorageFailed):
+        return first
+    if isinstance(first, MemoryError):
+        return Capacity("a worker ran out of memory", fix="give less with --memory, or close other programs")
+    reasons = [str(error) if isinstance(error, EmstoreError) else f"{type(error).__name__}: {error}" for _, error in failed]
+    if len(failed) == 1 and isinstance(first, EmstoreError):
+        return first
+    more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+    raised = ProcessingFailed(f"{len(failed)} task{'s' * (len(failed) != 1)} failed: {'; '.join(reasons[:NAMED])}{more}")
+    raised.__cause__ = first
+    return raised
