@@ -1,1 +1,433 @@
-"""Processing: versions in, one new version out. The second use case."""
+"""Versions in, one new version out: the second use case.
+
+Plan the operation, cut it up within the memory budget, reserve a version, make and write its blocks, seal it with its Record.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+import emstore
+from emstore import registry
+from emstore.blocks.compute import CPU, Compute
+from emstore.blocks.executors import Executor, Line, Threads
+from emstore.blocks.layout import Layout, lay_out
+from emstore.blocks.runner import in_order, run
+from emstore.blocks.work import Done, Order, Work, mapping, writing
+from emstore.errors import Capacity, Interrupted, InvalidInput, Kind
+from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
+from emstore.header import Header
+from emstore.operation import Operation, Result
+from emstore.processor import Processor
+from emstore.provenance import environment
+from emstore.provenance.record import Activity, Input, Random, Record, Software
+from emstore.store import (
+    Place,
+    Store,
+    Transaction,
+    Version,
+    begin,
+    canonical,
+    digest,
+    load,
+    open_version,
+    plan_version,
+    resolve,
+    seal_table,
+    seal_volume,
+)
+from emstore.store.plan import VersionPlan, cpu_count
+from emstore.table import Table
+from emstore.volume import Region, Volume
+
+DEFAULT_MEMORY: Final = 1 << 30
+"""Memory budget of the whole process unless the caller states one, bytes."""
+AHEAD: Final = 2
+"""Tasks handed in per worker, so that none waits for the next one."""
+
+
+@dataclass(frozen=True)
+class Processed:
+    """The result of a process."""
+
+    version: Version
+    created: bool
+    """``False`` when exactly this had been made before and the existing version is returned."""
+
+
+def process(
+    name: str,
+    inputs: Sequence[str],
+    target: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    memory: int = DEFAULT_MEMORY,
+    executor: Executor | None = None,
+    device: str = CPU,
+    pyramid: bool = True,
+    again: bool = False,
+    listener: Listener = silent,
+) -> Processed:
+    """Make a new version of others.
+
+    Parameters
+    ----------
+    name : str
+        The processor, e.g. ``denoise.gaussian``.
+    inputs : sequence of str
+        One REF per input the processor asks for, in its order; the latest version where no number is given.
+    target : str
+        ``STORE/DATASET/ARRAY``.
+    params : mapping, optional
+        The processor's parameters; see `emstore.registry.processor`.
+    memory : int, bytes
+        Budget of the whole process; of all processes together where there are several on this machine.
+    executor : Executor, optional
+        Where the work is done; a thread per core by default.
+    device : str
+        ``cpu``, or ``cuda``, ``cuda:N`` or ``auto`` for processors that work with PyTorch.
+    pyramid : bool
+        Also write coarser scale levels.
+    again : bool
+        Make a new version even if an equal one is there.
+    listener : callable
+        Told of progress.
+
+    Returns
+    -------
+    Processed
+
+    Raises
+    ------
+    InvalidInput, NotFound, Capacity, Conflict, StorageFailed, Damaged, ProcessingFailed, Interrupted
+        See `emstore.errors`. Nothing is visible unless whole; the same call resumes what was interrupted.
+    """
+    store, place = resolve(target)
+    if place.array is None or place.version is not None:
+        raise InvalidInput("the target must be STORE/DATASET/ARRAY", where=target, kind=Kind.BAD_REF)
+    processor = registry.processor(name)
+    versions = [open_version(ref) for ref in inputs]
+    if len(versions) != len(processor.inputs):
+        raise InvalidInput(
+            f"it takes {len(processor.inputs)} input{'s' * (len(processor.inputs) != 1)} ({', '.join(processor.inputs)}), "
+            f"not {len(versions)}",
+            where=name,
+        )
+    given = checked(processor, params or {})
+    volumes = tuple(version.volume() for version in versions)
+    operation = processor.plan(volumes, given)
+    executor = executor or Threads(cpu_count())
+    device = _device(operation, name, device)
+    plan = None if operation.result is None else _plan(operation, operation.result, volumes, pyramid, memory, device)
+    layout = lay_out(
+        operation,
+        volumes,
+        plan,
+        memory=memory // executor.processes,
+        workers=executor.threads,
+        device_memory=_device_memory(device),
+    )
+    if layout.workers < executor.threads and isinstance(executor, Threads):
+        executor = Threads(layout.workers)
+    job = _Job(store, processor, versions, volumes, given.model_dump(mode="json"), operation, plan, layout, device, listener)
+    store.backend.probe()
+    held = begin(
+        store.backend,
+        Place(place.dataset, place.array),
+        settings=job.settings(),
+        task=f"process {name}",
+        store_id=store.id,
+        again=again,
+    )
+    if not isinstance(held, Transaction):
+        return Processed(load(store, held.place), created=False)
+    task = f"{store.url}/{held.place}"
+    try:
+        job.carry_out(held, executor, task)
+    except KeyboardInterrupt as error:
+        held.release()
+        raise Interrupted("stopped on request", where=task, fix="run the same command again: it resumes") from error
+    except BaseException:
+        held.release()
+        raise
+    version = load(store, held.place)
+    listener(Finished(task, version.id))
+    return Processed(version, created=True)
+
+
+def checked(processor: Processor, params: Mapping[str, Any]) -> Any:
+    """Return a processor's parameters, checked.
+
+    Raises
+    ------
+    InvalidInput
+        Naming every parameter that is wrong, and what there is.
+    """
+    try:
+        return processor.params.model_validate(dict(params))
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, each['loc'])) or 'parameters'}: {each['msg']}" for each in error.errors(include_url=False)
+        )
+        known = ", ".join(processor.params.model_fields) or "none"
+        raise InvalidInput(
+            wrong, where=processor.name, fix=f"its parameters are {known}; see `emstore processors {processor.name}`"
+        ) from None
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """The values of a result that is not made yet: its plan needs only their shape and type."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    block: tuple[int, ...]
+
+    def __getitem__(self, region: Region) -> npt.NDArray[Any]:
+        raise NotImplementedError("blocks are made by tasks, not read")
+
+
+def _volume(operation: Operation, result: Result, volumes: Sequence[Volume]) -> Volume:
+    grid = result.grid
+    block = tuple(n if name in operation.whole else 1 for n, name in zip(grid.shape, grid.dims, strict=True))
+    first = volumes[0]
+    return Volume(
+        name=first.name,
+        data=_Promise(grid.shape, result.dtype, block),
+        grid=grid,
+        header=Header("emstore", terms=dict(first.header.terms if result.terms is None else result.terms)),
+        kind=result.kind,
+        modality=result.modality,
+        scale=result.scale,
+        window=result.window,
+        attributes=dict(result.attributes),
+        notes=result.notes,
+    )
+
+
+def _plan(
+    operation: Operation, result: Result, volumes: Sequence[Volume], pyramid: bool, memory: int, device: str
+) -> VersionPlan:
+    """Return how the result is written: the best layout that one worker can make within the budget, the same on any machine."""
+    promised = _volume(operation, result, volumes)
+    smallest: Capacity | None = None
+    for halvings in range(6):
+        try:
+            plan = plan_version(promised, pyramid=pyramid, memory=memory >> halvings)
+        except Capacity as error:
+            raise smallest or error from None
+        try:
+            lay_out(operation, volumes, plan, memory=memory, workers=1)
+        except Capacity as error:
+            smallest = error
+            continue
+        return plan
+    assert smallest is not None
+    raise smallest
+
+
+def _device(operation: Operation, name: str, device: str) -> str:
+    if device == "auto":
+        device = "cuda" if operation.arrays == "torch" and _cuda() else CPU
+    if device == CPU:
+        return CPU
+    if operation.arrays != "torch":
+        raise InvalidInput("it works on the CPU only", where=name, fix="leave --device out")
+    if not device.partition(":")[0] == "cuda" or not _cuda():
+        raise InvalidInput(f"there is no device {device!r} here", fix="use --device cpu")
+    return device
+
+
+def _cuda() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _device_memory(device: str) -> int | None:
+    if device == CPU:
+        return None
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(torch.device(device))
+    return int(free * 0.8)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One call of `process`, planned."""
+
+    store: Store
+    processor: Processor
+    versions: Sequence[Version]
+    volumes: tuple[Volume, ...]
+    params: Mapping[str, Any]
+    operation: Operation
+    plan: VersionPlan | None
+    layout: Layout
+    device: str
+    listener: Listener
+
+    def facts(self) -> dict[str, Any]:
+        """Return all that shapes the result but the inputs and the code."""
+        return {
+            "processor": self.processor.name,
+            "processor_version": self.processor.version,
+            "device": self.device.partition(":")[0],
+            "params": dict(self.params),
+            "plan": None if self.plan is None else self.plan.to_json(),
+        }
+
+    def settings(self) -> str:
+        """Return the digest by which a rerun finds what is there."""
+        plugin = registry.processors()[self.processor.name]
+        return digest(
+            canonical(
+                {
+                    "activity": "process",
+                    "emstore": emstore.__version__,
+                    "package": [plugin.package, plugin.package_version],
+                    "inputs": [version.id for version in self.versions],
+                    "models": [model.digest for model in self.operation.models],
+                    **self.facts(),
+                }
+            )
+        )
+
+    def carry_out(self, held: Transaction, executor: Executor, task: str) -> None:
+        """Make everything and seal it."""
+        started = datetime.now(UTC)
+        compute = Compute(self.operation, self.processor.name, tuple(v.array(workers=1) for v in self.versions), self.device)
+        work = Work(compute, self.layout.blocks, self.plan, self.layout.tile, held)
+        order = Order(
+            self.processor.name,
+            dict(self.params),
+            tuple((v.store.url, str(v.place), v.id) for v in self.versions),
+            (self.store.url, str(held.place)),
+            self.plan,
+            self.layout.blocks.cuts,
+            self.layout.tile,
+            self.device,
+        )
+        mapped = prod(self.layout.blocks.shape) if self.operation.reduction is not None else 0
+        made = 0 if self.plan is None else self.plan.nbytes
+        self.listener(Started(task, mapped + made))
+        notes = () if self.operation.result is None else self.operation.result.notes
+        for note in notes:
+            self.listener(Noted(task, note))
+
+        def advance(answer: Done) -> None:
+            self.listener(Advanced(task, answer.nbytes))
+
+        found: Any = None
+        if self.operation.reduction is not None:
+            found = self._reduce(work, order, executor, advance)
+        record = partial(self._record, started, notes)
+        if self.operation.result is None:
+            if not isinstance(found, Table):
+                raise InvalidInput(f"the processor {self.processor.name} gave no table", fix="report it to its author")
+            seal_table(held, found, record)
+            return
+        assert self.plan is not None
+        volume = _volume(self.operation, self.operation.result, self.volumes)
+        if self.operation.tell is not None:
+            volume = replace(volume, attributes={**volume.attributes, **self.operation.tell(found)})
+        work.found = found
+        order = replace(order, found=found)
+        stored = sum(v.info.contents.nbytes for v in self.versions) / sum(v.nbytes for v in self.volumes)
+        seal_volume(
+            held,
+            volume,
+            self.plan,
+            record,
+            levels=partial(self._write, self.plan, work, order, executor, held, advance),
+            ratio=min(1.0, stored),
+        )
+
+    def _reduce(self, work: Work, order: Order, executor: Executor, advance: Any) -> Any:
+        reduction = self.operation.reduction
+        assert reduction is not None
+        state = reduction.start()
+
+        def add(block: Any, part: Any) -> None:
+            nonlocal state
+            state = reduction.add(state, block, part)
+
+        take = in_order(self.layout.blocks, add)
+
+        def done(answer: Done) -> None:
+            take(answer)
+            advance(answer)
+
+        with executor.doing(work, order) as line:
+            self._run(mapping(self.layout.blocks), line, done, work)
+        return reduction.finish(state)
+
+    def _write(
+        self, plan: VersionPlan, work: Work, order: Order, executor: Executor, held: Transaction, advance: Any
+    ) -> set[str]:
+        """Write the shards of every level, each when the one below is whole; return the keys of those that hold nothing."""
+        empty: set[str] = set()
+
+        def done(answer: Done) -> None:
+            held.adopt(answer.entries)
+            empty.update(answer.empty)
+
+        def made(answer: Done) -> None:
+            done(answer)
+            advance(answer)
+
+        with executor.doing(work, order) as line:
+            for level in plan.levels:
+                first = level.number == 0
+                tasks = writing(plan, level, self.layout.task if first else level.shard, held, empty)
+                self._run(tasks, line, made if first else done, work)
+        return empty
+
+    def _run(self, tasks: Any, line: Line, done: Any, work: Work) -> None:
+        run(tasks, line.submit, done, window=AHEAD * line.width, stop=work.stopped.set)
+
+    def _record(self, started: datetime, notes: tuple[str, ...]) -> Record:
+        plugin = registry.processors()[self.processor.name]
+        us = Software(name="emstore", version=emstore.__version__)
+        theirs = Software(name=plugin.package, version=plugin.package_version)
+        facts = self.facts()
+        return Record(
+            activity=Activity(
+                id=f"urn:uuid:{uuid.uuid4()}", type="process", name=self.processor.name, started=started, ended=datetime.now(UTC)
+            ),
+            inputs=tuple(
+                Input(
+                    role=role,
+                    ref=str(version.place),
+                    id=version.id,
+                    store=None if version.store.id == self.store.id else version.store.id,
+                )
+                for role, version in zip(self.processor.inputs, self.versions, strict=True)
+            ),
+            params=facts,
+            params_digest=digest(canonical(facts)),
+            software=(us,) if theirs == us else (us, theirs),
+            models=self.operation.models,
+            environment=environment.current(self.device if self.device == CPU else _device_name(self.device)),
+            random=Random(seed=self.operation.seed, deterministic=self.operation.deterministic),
+            agent=us,
+            notes=notes,
+        )
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name(torch.device(device)))
+
+
+__all__ = ["Processed", "checked", "process"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from math import prod
 from typing import Any, Final
 
 import numpy as np
@@ -46,8 +47,13 @@ class Blocks:
         """Number of blocks along every axis."""
         return tuple(len(borders) - 1 for borders in self.cuts)
 
+    @property
+    def shape(self) -> Shape:
+        """Shape of the whole."""
+        return tuple(borders[-1] for borders in self.cuts)
+
     def __len__(self) -> int:
-        return int(np.prod(self.counts))
+        return prod(self.counts)
 
     def at(self, index: Shape) -> Block:
         """Return the block with an index along every axis."""

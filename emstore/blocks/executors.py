@@ -17,20 +17,29 @@ from emstore.blocks.work import Done, Order, Task, Work
 from emstore.errors import InvalidInput, Kind, StorageFailed
 
 
+@dataclass(frozen=True)
+class Line:
+    """Where tasks are handed in."""
+
+    submit: Submit
+    width: int
+    """Tasks that are done at once."""
+
+
 class Executor(Protocol):
     """Does tasks."""
 
     @property
-    def workers(self) -> int:
-        """Tasks it does at once."""
+    def threads(self) -> int:
+        """Tasks that one process does at once."""
         ...
 
     @property
-    def here(self) -> int:
-        """Of these, those whose memory counts for this machine's budget of one process."""
+    def processes(self) -> int:
+        """Processes of this machine that share the memory budget."""
         ...
 
-    def doing(self, work: Work, order: Order) -> contextlib.AbstractContextManager[Submit]:
+    def doing(self, work: Work, order: Order) -> contextlib.AbstractContextManager[Line]:
         """Get ready for the tasks of one piece of work: `work` in this process, `order` to open it in another one."""
         ...
 
@@ -39,33 +48,25 @@ class Executor(Protocol):
 class Threads:
     """Threads of this process."""
 
-    workers: int
-
-    @property
-    def here(self) -> int:
-        """All of them."""
-        return self.workers
+    threads: int
+    processes: int = 1
 
     @contextlib.contextmanager
-    def doing(self, work: Work, order: Order) -> Iterator[Submit]:
+    def doing(self, work: Work, order: Order) -> Iterator[Line]:
         """Share the work among the threads."""
-        with ThreadPoolExecutor(self.workers, "block") as pool:
-            yield lambda task: pool.submit(work.perform, task)
+        with ThreadPoolExecutor(self.threads, "block") as pool:
+            yield Line(lambda task: pool.submit(work.perform, task), self.threads)
 
 
 @dataclass(frozen=True)
 class Processes:
     """Processes on this machine, begun afresh: nothing is inherited."""
 
-    workers: int
-
-    @property
-    def here(self) -> int:
-        """One: each process has the budget to itself."""
-        return self.workers
+    processes: int
+    threads: int = 1
 
     @contextlib.contextmanager
-    def doing(self, work: Work, order: Order) -> Iterator[Submit]:
+    def doing(self, work: Work, order: Order) -> Iterator[Line]:
         """Open the work in every process; a pool that broke because a process died is replaced."""
         pool = self._pool(order)
 
@@ -79,12 +80,12 @@ class Processes:
                 return pool.submit(_perform_here, task)
 
         try:
-            yield submit
+            yield Line(submit, self.processes)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _pool(self, order: Order) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"), initializer=_open_here, initargs=(order,))
+        return ProcessPoolExecutor(self.processes, mp_context=get_context("spawn"), initializer=_open_here, initargs=(order,))
 
 
 _here: list[Work] = []
@@ -105,12 +106,11 @@ class Cluster:
 
     address: str
     """``tcp://HOST:PORT`` of a scheduler, or ``local:N``."""
-    memory: int
-    """Budget of every local worker, bytes."""
+    threads: int = 1
 
     @property
-    def workers(self) -> int:
-        """Of a local cluster, as many as asked for; of another one, found out when it is used."""
+    def processes(self) -> int:
+        """Of a local cluster, its workers. The workers of another one have the budget each."""
         kind, _, count = self.address.partition(":")
         if kind != "local":
             return 1
@@ -118,13 +118,8 @@ class Cluster:
             raise InvalidInput("a local cluster needs a number of workers", where=f"--cluster {self.address}", fix="e.g. local:4")
         return int(count)
 
-    @property
-    def here(self) -> int:
-        """One: each worker process has the budget to itself."""
-        return 1
-
     @contextlib.contextmanager
-    def doing(self, work: Work, order: Order) -> Iterator[Submit]:
+    def doing(self, work: Work, order: Order) -> Iterator[Line]:
         """Connect, and send the order to the workers once."""
         try:
             from distributed import Client, LocalCluster
@@ -135,7 +130,7 @@ class Cluster:
             if self.address.startswith("local"):
                 where = stack.enter_context(
                     LocalCluster(
-                        n_workers=self.workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=None
+                        n_workers=self.processes, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=None
                     )
                 )
             try:
@@ -146,7 +141,8 @@ class Cluster:
                 ) from error
             [ordered] = client.scatter([order], broadcast=True, hash=False)
             executor = client.get_executor(pure=False, retries=0)
-            yield lambda task: executor.submit(_perform_order, ordered, task)
+            width = max(1, sum(client.nthreads().values()))
+            yield Line(lambda task: executor.submit(_perform_order, ordered, task), width)
             executor.shutdown(wait=False)
 
 

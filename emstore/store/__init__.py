@@ -11,7 +11,7 @@ from emstore.store.layout import LONGEST_NAME, Place
 from emstore.store.listing import State, VersionState, places, versions
 from emstore.store.sealing import plan_version, seal_table, seal_volume
 from emstore.store.store import Store, create_store, open_store, resolve
-from emstore.store.transaction import Finished, Transaction, begin
+from emstore.store.transaction import Finished, Outpost, Transaction, begin
 from emstore.store.verification import Finding, Problem, Verification, verify
 from emstore.store.version import Version, load, open_version
 
@@ -20,6 +20,7 @@ __all__ = [
     "Collected",
     "Finding",
     "Finished",
+    "Outpost",
     "Place",
     "Problem",
     "State",

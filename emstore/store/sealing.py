@@ -33,6 +33,7 @@ def seal_volume(
     *,
     advance: Callable[[int], None] = lambda n: None,
     levels: Callable[[], Collection[str]] | None = None,
+    ratio: float | None = None,
 ) -> None:
     """Stream a volume into a transaction and seal it.
 
@@ -50,8 +51,10 @@ def seal_volume(
         Told the uncompressed level-0 bytes done since the last call.
     levels : callable, optional
         Writes the shards in another way than by streaming (see `write_version_data`).
+    ratio : float, optional
+        About how many bytes will be stored per byte of data; by default a sample of `volume` tells.
     """
-    _check_space(transaction, volume, plan)
+    _check_space(transaction, volume, plan, ratio)
     result = write_version_data(volume, plan, transaction, advance=advance, levels=levels)
     header = HeaderInfo(
         format=volume.header.format,
@@ -166,17 +169,18 @@ def _put_source(transaction: Transaction, volume: Volume) -> str | None:
     return SOURCE
 
 
-def _check_space(transaction: Transaction, volume: Volume, plan: VersionPlan) -> None:
+def _check_space(transaction: Transaction, volume: Volume, plan: VersionPlan, ratio: float | None) -> None:
     """Refuse before writing what a sample says cannot fit; a disk that fills later still ends in a resumable state."""
     free = transaction.backend.free_bytes()
     if free is None:
         return
-    level = plan.levels[0]
-    region = tuple(slice(0, min(n, c)) for n, c in zip(level.shape, level.chunk, strict=True))
-    chunk = np.zeros(level.chunk, plan.dtype)
-    sample = volume.data[region]
-    chunk[region] = sample
-    ratio = min(1.0, len(level.codec.chunks.encode(chunk)[0]) / sample.nbytes)
+    if ratio is None:
+        level = plan.levels[0]
+        region = tuple(slice(0, min(n, c)) for n, c in zip(level.shape, level.chunk, strict=True))
+        chunk = np.zeros(level.chunk, plan.dtype)
+        sample = volume.data[region]
+        chunk[region] = sample
+        ratio = min(1.0, len(level.codec.chunks.encode(chunk)[0]) / sample.nbytes)
     voxels = sum(prod(lv.shape) for lv in plan.levels)
     needed = int(voxels * plan.dtype.itemsize * ratio)
     if needed > free:
