@@ -15,17 +15,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emstore.ingestion import ingest
     from emstore.inspection import inspect
+    from emstore.lineage import lineage
+    from emstore.loaders.pytorch import torch_dataset
+    from emstore.loaders.tfdata import tf_dataset
     from emstore.store import Version, create_store
     from emstore.store import open_version as open
 
-__all__ = ["Version", "__version__", "create_store", "ingest", "inspect", "open"]
+__all__ = ["Version", "__version__", "create_store", "ingest", "inspect", "lineage", "open", "tf_dataset", "torch_dataset"]
 
 _PUBLIC = {
     "Version": ("emstore.store", "Version"),
     "create_store": ("emstore.store", "create_store"),
     "ingest": ("emstore.ingestion", "ingest"),
     "inspect": ("emstore.inspection", "inspect"),
+    "lineage": ("emstore.lineage", "lineage"),
     "open": ("emstore.store", "open_version"),
+    "tf_dataset": ("emstore.loaders.tfdata", "tf_dataset"),
+    "torch_dataset": ("emstore.loaders.pytorch", "torch_dataset"),
 }
 
 
