@@ -1,0 +1,380 @@
+"""A cache of what the seals of all the user's stores say, to ask across them.
+
+It holds nothing that a seal does not, but for the places of the stores, and is made again from them at any time. A sealed
+version never changes, so only versions that are new are ever read; one whose seal is gone, or became a tombstone, leaves.
+What is cited but was never seen (an input in a store nobody pointed at, a network's weights) is a node too: its id and
+whoever cites it.
+"""
+
+import contextlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from emstore.errors import Damaged, NotFound, StorageFailed
+from emstore.lineage.closure import Numbers, levels
+from emstore.lineage.home import INDEX, home
+from emstore.store import Place, Store, places
+from emstore.store.documents import Tombstone
+from emstore.store.layout import NODE
+from emstore.store.transaction import numbers
+from emstore.store.url import is_remote, local_path
+from emstore.store.version import parse_seal
+
+FORMAT: Final = 1
+"""Raised when the tables change; a cache of another format is made anew."""
+FEW: Final = 2000
+"""As many nodes are followed one query a step; more are searched all at once in memory."""
+AT_ONCE: Final = 16
+"""Seals asked for at the same time."""
+_BATCH: Final = 500
+
+_TABLES: Final = """
+create table store (n integer primary key, id text not null unique, url text not null, seen text not null);
+create table node (n integer primary key, id text not null unique);
+create table version (
+    n integer primary key, created text not null, kind text not null, modality text, activity text not null,
+    maker text not null, document blob not null
+);
+create table place (
+    store integer not null, dataset text not null, array text not null, number integer not null,
+    n integer not null, size integer not null, primary key (store, dataset, array, number)
+) without rowid;
+create index place_of on place (n);
+create table edge (
+    child integer not null, parent integer not null, role text not null, ref text not null, store text not null,
+    primary key (child, parent, role, ref)
+) without rowid;
+create index edge_down on edge (parent, child);
+"""
+
+
+@dataclass(frozen=True)
+class KnownStore:
+    """A store the user pointed at."""
+
+    n: int
+    id: str
+    """``urn:uuid:...``."""
+    url: str
+    """Absolute path or URL, without credentials."""
+    seen: datetime
+    """When its versions were last looked at."""
+
+    @property
+    def name(self) -> str:
+        """The last part of its path or URL."""
+        return self.url.rstrip("/").rpartition("/")[2] or self.url
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What one seal says, as far as questions are asked about it."""
+
+    place: Place
+    size: int
+    """Bytes of the seal as stored: a tombstone in its place has another."""
+    id: str
+    document: dict[str, Any]
+    """``attributes.emstore`` of the seal, whole: what it leaves out has its default."""
+
+
+class Index:
+    """The cache, opened.
+
+    Parameters
+    ----------
+    path : Path, optional
+        Where it is; ``lineage.sqlite`` in `home` when left out. What is there but cannot be used is replaced.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = home() / INDEX if path is None else path
+        self._db = self._open()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # -- filling ---------------------------------------------------------------------------------------------------
+
+    def refresh(self, store: Store) -> list[str]:
+        """Bring the cache up to date with a store, reading only seals that are new.
+
+        Returns
+        -------
+        list of str
+            What could not be read, in sentences.
+        """
+        known = {
+            Place(dataset, array, number): size
+            for dataset, array, number, size in self._db.execute(
+                "select dataset, array, number, size from place join store on store.n = place.store where id = ?", (store.id,)
+            )
+        }
+        there = [
+            Place(array.dataset, array.array, number)
+            for array in places(store, Place())
+            for number in numbers(store.backend, array)
+        ]
+        notes: list[str] = []
+
+        def look(place: Place) -> Seal | Place | None:
+            """Return the seal if it has to be read, its place if it is as known, ``None`` if there is none."""
+            key = place.prefix + NODE
+            if place in known:
+                try:
+                    if store.backend.size(key) == known[place]:
+                        return place
+                except NotFound:
+                    return None
+            body = store.backend.find(key)
+            if body is None:
+                return None
+            try:
+                _, info = parse_seal(body, str(place))
+            except Damaged as error:
+                notes.append(f"{place} is left out: {error.what}; see `emstore verify`")
+                return None
+            if isinstance(info, Tombstone):
+                return None
+            return Seal(place, len(body), info.seal, info.model_dump(mode="json"))
+
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            looked = list(threads.map(look, there))
+        new = [seal for seal in looked if isinstance(seal, Seal)]
+        gone = known.keys() - {seen for seen in looked if isinstance(seen, Place)}
+        with self._writing():
+            n = self._note_store(store)
+            self._remove(n, gone)
+            self.add(n, new)
+        return sorted(notes)
+
+    def add(self, store: int, seals: Iterable[Seal]) -> None:
+        """Enter versions of a store; the caller holds the transaction."""
+        for seal in seals:
+            record, volume = seal.document["record"], seal.document["volume"]
+            n = self._number(seal.id)
+            self._db.execute(
+                "insert or ignore into version values (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    n,
+                    _instant(record["activity"]["ended"]),
+                    volume["kind"],
+                    volume.get("modality"),
+                    record["activity"]["type"],
+                    record["activity"]["name"],
+                    pack(seal.document),
+                ),
+            )
+            place = seal.place
+            self._db.execute(
+                "insert or replace into place values (?, ?, ?, ?, ?, ?)",
+                (store, place.dataset, place.array, place.version, n, seal.size),
+            )
+            for role, ref, cited, elsewhere in citations(record):
+                self._db.execute(
+                    "insert or ignore into edge values (?, ?, ?, ?, ?)",
+                    (n, self._number(cited), role, ref, elsewhere or seal.document["store_id"]),
+                )
+
+    def forget(self) -> None:
+        """Empty the cache but for the places of the stores."""
+        with self._writing():
+            for table in ("node", "version", "place", "edge"):
+                self._db.execute(f"delete from {table}")
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def stores(self) -> list[KnownStore]:
+        """Return every store the user pointed at."""
+        rows = self._db.execute("select n, id, url, seen from store order by n")
+        return [KnownStore(n, id_, url, datetime.fromisoformat(seen)) for n, id_, url, seen in rows]
+
+    def number(self, id_: str) -> int | None:
+        """Return the number of a node by its id, or by the start of its id where that is enough to tell.
+
+        A node counts only while there is such a version, or one that cites it.
+        """
+        rows = self._db.execute(
+            "select n from node where id >= ? and id < ? and (n in (select n from version) or n in (select parent from edge))"
+            " limit 2",
+            (id_, id_ + "g"),
+        ).fetchall()
+        return int(rows[0][0]) if len(rows) == 1 else None
+
+    def at(self, dataset: str, array: str, number: int | None = None, *, store: str | None = None) -> list[int]:
+        """Return the numbers of the versions at a place, in one store or in all."""
+        where, values = ["dataset = ?", "array = ?"], [dataset, array]
+        if number is not None:
+            where.append(f"number = {number:d}")
+        if store is not None:
+            where.append("store = (select n from store where id = ?)")
+            values.append(store)
+        return [n for (n,) in self._db.execute(f"select n from place where {' and '.join(where)}", values)]
+
+    def select(self, columns: str, *, where: str = "", values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Ask the tables; `columns` and `where` are ours, never the user's."""
+        return self._db.execute(f"select {columns} {where}", values)
+
+    def about(self, columns: str, ns: Iterable[int]) -> Iterator[tuple[Any, ...]]:
+        """Ask for some nodes: `columns` ends in ``X in`` and gets the numbers."""
+        wanted = sorted(ns)
+        for first in range(0, len(wanted), _BATCH):
+            batch = wanted[first : first + _BATCH]
+            yield from self._db.execute(f"select {columns} ({','.join(map(str, batch))})")
+
+    def reach(self, roots: Sequence[int], *, up: bool, depth: int | None = None) -> dict[int, int]:
+        """Return every node that can be reached from some, and in how many steps.
+
+        Parameters
+        ----------
+        roots : sequence of int
+            Where to begin; part of the answer, at 0 steps.
+        up : bool
+            Towards what a version was made from, or down towards what was made from it.
+        depth : int, optional
+            Most steps to take.
+        """
+        here, there = ("child", "parent") if up else ("parent", "child")
+        found = dict.fromkeys(roots, 0)
+        frontier, steps = list(found), 0
+        while frontier and (depth is None or steps < depth):
+            steps += 1
+            reached = {n for (n,) in self.about(f"{there} from edge where {here} in", frontier)}
+            frontier = [n for n in reached if n not in found]
+            if len(found) + len(frontier) > FEW:
+                return dict(zip(*(part.tolist() for part in self.closure(roots, up=up, depth=depth)), strict=True))
+            found.update(dict.fromkeys(frontier, steps))
+        return found
+
+    def closure(self, roots: Sequence[int], *, up: bool, depth: int | None = None) -> tuple[Numbers, Numbers]:
+        """Return what `reach` does as arrays, by a search of all edges at once."""
+        cursor = self._db.execute("select child, parent from edge")
+        flat = np.fromiter((n for pair in cursor for n in pair), np.int64)
+        child, parent = flat[0::2], flat[1::2]
+        start, end = (child, parent) if up else (parent, child)
+        return levels(start, end, np.asarray(roots, np.int64), depth=depth)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(_Unusable):
+                return _connect(self.path)
+            self.path.unlink(missing_ok=True)
+            return _connect(self.path)
+        except (OSError, sqlite3.Error, _Unusable) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise StorageFailed(
+                f"the lineage cache cannot be kept: {why}",
+                where=str(self.path),
+                fix="set EMSTORE_HOME to a folder that can be written",
+            ) from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._db.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+    def _note_store(self, store: Store) -> int:
+        """Enter or update where a store is, and take out another one that was at the same place before."""
+        url = store.url if is_remote(store.url) else str(local_path(store.url))
+        for (n,) in self._db.execute("select n from store where url = ? and id <> ?", (url, store.id)).fetchall():
+            at = self._db.execute("select dataset, array, number from place where store = ?", (n,)).fetchall()
+            self._remove(n, {Place(*each) for each in at})
+            self._db.execute("delete from store where n = ?", (n,))
+        row = self._db.execute(
+            "insert into store (id, url, seen) values (?, ?, ?)"
+            " on conflict (id) do update set url = excluded.url, seen = excluded.seen returning n",
+            (store.id, url, datetime.now(UTC).isoformat()),
+        ).fetchone()
+        return int(row[0])
+
+    def _remove(self, store: int, gone: Iterable[Place]) -> None:
+        for place in gone:
+            at = (store, place.dataset, place.array, place.version)
+            key = "store = ? and dataset = ? and array = ? and number = ?"
+            for (n,) in self._db.execute(f"select n from place where {key}", at).fetchall():
+                self._db.execute(f"delete from place where {key}", at)
+                if self._db.execute("select 1 from place where n = ?", (n,)).fetchone() is None:
+                    self._db.execute("delete from version where n = ?", (n,))
+                    self._db.execute("delete from edge where child = ?", (n,))
+
+    def _number(self, id_: str) -> int:
+        self._db.execute("insert or ignore into node (id) values (?)", (id_,))
+        return int(self._db.execute("select n from node where id = ?", (id_,)).fetchone()[0])
+
+
+def citations(record: dict[str, Any]) -> list[tuple[str, str, str, str | None]]:
+    """Return role, reference, id and store (``None`` for the same one) of everything a Record says was used."""
+    inputs = [(used["role"], used["ref"], used["id"], used.get("store")) for used in record["inputs"]]
+    cited = {id_ for _, _, id_, _ in inputs}
+    return inputs + [("model", m["name"], m["digest"], None) for m in record["models"] if m["digest"] not in cited]
+
+
+def pack(document: dict[str, Any]) -> bytes:
+    """Return a seal's document as the cache keeps it: without the positions of irregular slices, which can be many."""
+    voxel = {**document["voxel"], "positions": {}}
+    return zlib.compress(json.dumps({**document, "voxel": voxel}, separators=(",", ":")).encode(), 1)
+
+
+def unpack(packed: bytes) -> dict[str, Any]:
+    """Return the document that `pack` packed."""
+    document: dict[str, Any] = json.loads(zlib.decompress(packed))
+    return document
+
+
+def _instant(text: str) -> str:
+    """Return a time in the one form that sorts by time: UTC, ISO 8601, microseconds."""
+    return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="microseconds")
+
+
+class _Unusable(Exception):
+    """No database, or one of another emstore: nothing in it is missed."""
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)
+    db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    try:
+        if _format(db) != FORMAT:
+            db.execute("begin immediate")
+            if _format(db) != FORMAT:  # another process may have been first
+                if db.execute("select 1 from sqlite_master").fetchone():
+                    raise _Unusable("it is another emstore's")
+                for statement in _TABLES.split(";"):
+                    db.execute(statement)
+                db.execute(f"pragma user_version = {FORMAT}")
+            db.execute("commit")
+    except sqlite3.OperationalError:
+        db.close()
+        raise
+    except (sqlite3.DatabaseError, _Unusable) as error:
+        db.close()
+        raise _Unusable(str(error)) from error
+    return db
+
+
+def _format(db: sqlite3.Connection) -> int:
+    return int(db.execute("pragma user_version").fetchone()[0])
