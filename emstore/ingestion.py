@@ -37,6 +37,7 @@ from emstore.store import (
     resolve,
     seal_volume,
 )
+from emstore.store.plan import same_plan
 from emstore.volume import Volume
 
 DEFAULT_MEMORY: Final = 1 << 30
@@ -64,6 +65,7 @@ def ingest(
     memory: int = DEFAULT_MEMORY,
     pyramid: bool = True,
     allow_partial: bool = False,
+    plan_told: Mapping[str, Any] | None = None,
     listener: Listener = silent,
 ) -> list[Ingested]:
     """Turn raw files into sealed versions.
@@ -90,6 +92,8 @@ def ingest(
         Also write coarser scale levels.
     allow_partial : bool
         Go on without data that cannot be read; the Record then names it.
+    plan_told : mapping, optional
+        How another version says it was laid out (``record.params["plan"]``): do it likewise, where that can still be done.
     listener : callable
         Told of progress.
 
@@ -118,7 +122,7 @@ def ingest(
         packed = {path: i.packed_in for i in source.items if i.packed_in is not None for path in (i.path, i.path.resolve())}
         names = _array_names(place.array, chosen)
         store.backend.probe()
-        job = _Job(store, inspection, packed, memory, pyramid, allow_partial, listener, {})
+        job = _Job(store, inspection, packed, memory, pyramid, allow_partial, plan_told, listener, {})
         return [_ingest_one(job, Place(place.dataset, name), volume) for name, volume in zip(names, chosen, strict=True)]
 
 
@@ -132,6 +136,7 @@ class _Job:
     memory: int
     pyramid: bool
     allow_partial: bool
+    plan_told: Mapping[str, Any] | None
     listener: Listener
     digests: dict[fingerprint.Fingerprint, str]
     """Digests of source files already known: several volumes may come from one file."""
@@ -140,7 +145,8 @@ class _Job:
 def _ingest_one(job: _Job, place: Place, volume: Volume) -> Ingested:
     started = datetime.now(UTC)
     marks = [fingerprint.Fingerprint.of(job.packed.get(file, file)) for file in volume.files]
-    plan = plan_version(volume, pyramid=job.pyramid, memory=job.memory)
+    plan = None if job.plan_told is None else same_plan(volume, job.plan_told, memory=job.memory)
+    plan = plan or plan_version(volume, pyramid=job.pyramid, memory=job.memory)
     adapter = registry.adapter(job.inspection.adapter)
     params: dict[str, Any] = {
         "adapter": adapter.name,

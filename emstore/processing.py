@@ -28,7 +28,7 @@ from emstore.header import Header
 from emstore.operation import Operation, Result
 from emstore.processor import Processor
 from emstore.provenance import environment
-from emstore.provenance.record import Activity, Input, Random, Record, Software
+from emstore.provenance.record import Activity, Input, Random, Record, Software, Step
 from emstore.store import (
     Place,
     Store,
@@ -44,7 +44,7 @@ from emstore.store import (
     seal_table,
     seal_volume,
 )
-from emstore.store.plan import VersionPlan, cpu_count
+from emstore.store.plan import VersionPlan, cpu_count, same_plan
 from emstore.table import Table
 from emstore.volume import Region, Volume
 
@@ -74,6 +74,8 @@ def process(
     device: str = CPU,
     pyramid: bool = True,
     again: bool = False,
+    step: Step | None = None,
+    plan_told: Mapping[str, Any] | None = None,
     listener: Listener = silent,
 ) -> Processed:
     """Make a new version of others.
@@ -98,6 +100,10 @@ def process(
         Also write coarser scale levels.
     again : bool
         Make a new version even if an equal one is there.
+    step : Step, optional
+        The step of a recipe that this is, for the Record.
+    plan_told : mapping, optional
+        How another version says it was laid out (``record.params["plan"]``): do it likewise, where that can still be done.
     listener : callable
         Told of progress.
 
@@ -114,19 +120,18 @@ def process(
     if place.array is None or place.version is not None:
         raise InvalidInput("the target must be STORE/DATASET/ARRAY", where=target, kind=Kind.BAD_REF)
     processor = registry.processor(name)
-    versions = [open_version(ref) for ref in inputs]
-    if len(versions) != len(processor.inputs):
-        raise InvalidInput(
-            f"it takes {len(processor.inputs)} input{'s' * (len(processor.inputs) != 1)} ({', '.join(processor.inputs)}), "
-            f"not {len(versions)}",
-            where=name,
-        )
+    check_count(processor, len(inputs))
     given = checked(processor, params or {})
+    versions = [open_version(ref) for ref in inputs]
     volumes = tuple(version.volume() for version in versions)
     operation = processor.plan(volumes, given)
     executor = executor or Threads(cpu_count())
     device = _device(operation, name, device)
-    plan = None if operation.result is None else _plan(operation, operation.result, volumes, pyramid, memory, device)
+    plan = None
+    if operation.result is not None:
+        promise = promised(operation, operation.result, volumes)
+        plan = None if plan_told is None else same_plan(promise, plan_told, memory=memory)
+        plan = plan or _plan(operation, promise, volumes, pyramid, memory)
     layout = lay_out(
         operation,
         volumes,
@@ -137,7 +142,8 @@ def process(
     )
     if layout.workers < executor.threads and isinstance(executor, Threads):
         executor = Threads(layout.workers)
-    job = _Job(store, processor, versions, volumes, given.model_dump(mode="json"), operation, plan, layout, device, listener)
+    settings = given.model_dump(mode="json")
+    job = _Job(store, processor, versions, volumes, settings, operation, plan, layout, device, step, listener)
     store.backend.probe()
     held = begin(
         store.backend,
@@ -161,6 +167,22 @@ def process(
     version = load(store, held.place)
     listener(Finished(task, version.id))
     return Processed(version, created=True)
+
+
+def check_count(processor: Processor, given: int) -> None:
+    """Refuse another number of inputs than a processor takes.
+
+    Raises
+    ------
+    InvalidInput
+        Naming what each is for.
+    """
+    if given != len(processor.inputs):
+        raise InvalidInput(
+            f"it takes {len(processor.inputs)} input{'s' * (len(processor.inputs) != 1)} ({', '.join(processor.inputs)}), "
+            f"not {given}",
+            where=processor.name,
+        )
 
 
 def checked(processor: Processor, params: Mapping[str, Any]) -> Any:
@@ -195,7 +217,8 @@ class _Promise:
         raise NotImplementedError("blocks are made by tasks, not read")
 
 
-def _volume(operation: Operation, result: Result, volumes: Sequence[Volume]) -> Volume:
+def promised(operation: Operation, result: Result, volumes: Sequence[Volume]) -> Volume:
+    """Return what an operation will give, all but its values, which cannot be read yet."""
     grid = result.grid
     block = tuple(n if name in operation.whole else 1 for n, name in zip(grid.shape, grid.dims, strict=True))
     first = volumes[0]
@@ -213,15 +236,12 @@ def _volume(operation: Operation, result: Result, volumes: Sequence[Volume]) -> 
     )
 
 
-def _plan(
-    operation: Operation, result: Result, volumes: Sequence[Volume], pyramid: bool, memory: int, device: str
-) -> VersionPlan:
+def _plan(operation: Operation, promise: Volume, volumes: Sequence[Volume], pyramid: bool, memory: int) -> VersionPlan:
     """Return how the result is written: the best layout that one worker can make within the budget, the same on any machine."""
-    promised = _volume(operation, result, volumes)
     smallest: Capacity | None = None
     for halvings in range(6):
         try:
-            plan = plan_version(promised, pyramid=pyramid, memory=memory >> halvings)
+            plan = plan_version(promise, pyramid=pyramid, memory=memory >> halvings)
         except Capacity as error:
             raise smallest or error from None
         try:
@@ -274,6 +294,7 @@ class _Job:
     plan: VersionPlan | None
     layout: Layout
     device: str
+    step: Step | None
     listener: Listener
 
     def facts(self) -> dict[str, Any]:
@@ -337,7 +358,7 @@ class _Job:
             seal_table(held, found, record)
             return
         assert self.plan is not None
-        volume = _volume(self.operation, self.operation.result, self.volumes)
+        volume = promised(self.operation, self.operation.result, self.volumes)
         if self.operation.tell is not None:
             volume = replace(volume, attributes={**volume.attributes, **self.operation.tell(found)})
         work.found = found
@@ -420,6 +441,7 @@ class _Job:
             environment=environment.current(self.device if self.device == CPU else _device_name(self.device)),
             random=Random(seed=self.operation.seed, deterministic=self.operation.deterministic),
             agent=us,
+            step=self.step,
             notes=notes,
         )
 
@@ -430,4 +452,4 @@ def _device_name(device: str) -> str:
     return str(torch.cuda.get_device_name(torch.device(device)))
 
 
-__all__ = ["Processed", "checked", "process"]
+__all__ = ["Processed", "check_count", "checked", "process", "promised"]

@@ -88,6 +88,15 @@ class Random(_Model):
     deterministic: bool
 
 
+class Step(_Model):
+    """Which step of which recipe it was."""
+
+    recipe: str
+    digest: Digest
+    """Of all that the recipe says, comments and layout left out."""
+    name: str
+
+
 class Left(_Model):
     """Something that should have been used but was not."""
 
@@ -110,6 +119,8 @@ class Record(_Model):
     random: Random
     agent: Software
     """The software agent that acted; people are never named."""
+    step: Step | None = None
+    """The step of a recipe that asked for it; ``None`` when it was asked for by itself."""
     deid: dict[str, Any] | None = None
     """De-identification that was applied; ``None`` when none was."""
     skipped: tuple[Left, ...] = ()

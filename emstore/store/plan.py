@@ -262,6 +262,20 @@ def plan_version(volume: Volume, *, pyramid: bool = True, memory: int = MEMORY, 
     raise leanest[1].too_small(leanest[0])
 
 
+def same_plan(volume: Volume, told: Mapping[str, Any], *, memory: int = MEMORY) -> VersionPlan | None:
+    """Return the plan of a volume that a Record tells (`VersionPlan.to_json`); ``None`` when it would not be planned so any more.
+
+    The budget it was chosen for is not in the Record: every plan that there can be is looked at. `memory` is the one to write
+    it with.
+    """
+    for pyramid in (True, False):
+        for limits, halvings in _attempts(volume):
+            plan = _build(volume, pyramid, memory, cpu_count(), limits, halvings)
+            if plan.to_json() == told:
+                return plan
+    return None
+
+
 def project(plan: VersionPlan) -> int:
     """Return the memory the whole process is allowed for when a plan is chosen, bytes: its smallest tile, few threads.
 
