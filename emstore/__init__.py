@@ -18,10 +18,22 @@ if TYPE_CHECKING:
     from emstore.lineage import lineage
     from emstore.loaders.pytorch import torch_dataset
     from emstore.loaders.tfdata import tf_dataset
+    from emstore.processing import process
     from emstore.store import Version, create_store
     from emstore.store import open_version as open
 
-__all__ = ["Version", "__version__", "create_store", "ingest", "inspect", "lineage", "open", "tf_dataset", "torch_dataset"]
+__all__ = [
+    "Version",
+    "__version__",
+    "create_store",
+    "ingest",
+    "inspect",
+    "lineage",
+    "open",
+    "process",
+    "tf_dataset",
+    "torch_dataset",
+]
 
 _PUBLIC = {
     "Version": ("emstore.store", "Version"),
@@ -30,6 +42,7 @@ _PUBLIC = {
     "inspect": ("emstore.inspection", "inspect"),
     "lineage": ("emstore.lineage", "lineage"),
     "open": ("emstore.store", "open_version"),
+    "process": ("emstore.processing", "process"),
     "tf_dataset": ("emstore.loaders.tfdata", "tf_dataset"),
     "torch_dataset": ("emstore.loaders.pytorch", "torch_dataset"),
 }

@@ -196,13 +196,15 @@ def checked(processor: Processor, params: Mapping[str, Any]) -> Any:
     try:
         return processor.params.model_validate(dict(params))
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or 'parameters'}: {each['msg']}" for each in error.errors(include_url=False)
-        )
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'parameters'}: {_wrong(each)}" for each in error.errors())
         known = ", ".join(processor.params.model_fields) or "none"
         raise InvalidInput(
             wrong, where=processor.name, fix=f"its parameters are {known}; see `emstore processors {processor.name}`"
         ) from None
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    return "there is no such parameter" if error["type"] == "extra_forbidden" else str(error["msg"]).removeprefix("Value error, ")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,208 @@
+"""The verbs ``process``, ``processors`` and ``reproduce``: new versions from others, and from the Record of one."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emstore.cli import text
+from emstore.cli.command import JsonOption, command
+from emstore.cli.sources import MemoryOption
+
+if TYPE_CHECKING:
+    from emstore.blocks.executors import Executor
+    from emstore.cli.output import Output
+    from emstore.store import Version
+
+RECIPES = (".toml", ".yaml", ".yml")
+"""Endings that tell a recipe from a processor's name."""
+
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option("--param", "-p", metavar="KEY=VALUE", help="A parameter: a number, true, a [list], or text. Repeat for more."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, or auto for the GPU where that can be used.")]
+ClusterOption = Annotated[
+    str | None, typer.Option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster: tcp://HOST:PORT, or local:N.")
+]
+ProcessesOption = Annotated[int | None, typer.Option("--processes", min=1, help="Work in so many processes of this machine.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="Work in so many threads; one per core by default.")]
+AgainOption = Annotated[bool, typer.Option("--again", help="Make a new version even if exactly this is there.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the app."""
+    app.command("process")(process)
+    app.command("processors")(processors)
+
+
+def process(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|RECIPE", help="A processor (see `emstore processors`), or a .toml or .yaml.")
+    ],
+    inputs: Annotated[list[str], typer.Argument(metavar="REF...", help="The versions to read, in the processor's order.")],
+    target: Annotated[
+        str, typer.Argument(metavar="STORE/DATASET[/ARRAY]", help="Where the new version goes; of a recipe, the dataset.")
+    ],
+    param: ParamOption = None,
+    device: DeviceOption = "cpu",
+    cluster: ClusterOption = None,
+    processes: ProcessesOption = None,
+    threads: ThreadsOption = None,
+    memory: MemoryOption = "1GiB",
+    pyramid: Annotated[bool, typer.Option("--pyramid/--no-pyramid", help="Also write coarser scale levels.")] = True,
+    again: AgainOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a new version from others, by a processor or a recipe of several. Stopped or killed, the same command resumes."""
+    with command(as_json) as out:
+        budget, params = text.parse_size(memory), parameters(param or [])
+        executor = _executor(cluster, processes, threads)
+        from emstore import processing
+
+        one = processing.process(
+            name,
+            inputs,
+            target,
+            params=params,
+            memory=budget,
+            executor=executor,
+            device=device,
+            pyramid=pyramid,
+            again=again,
+            listener=out.listener,
+        )
+        out.result({"versions": [_made(one.version, one.created)]}, lambda: _say(out, one.version, one.created))
+
+
+def processors(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one's inputs and parameters.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the installed processors, third parties' included; with NAME, what it takes."""
+    with command(as_json) as out:
+        from emstore import registry
+        from emstore.errors import InvalidInput
+
+        if name is not None:
+            _describe(out, name)
+            return
+        found: list[dict[str, Any]] = []
+        for each, entry in registry.processors().items():
+            told: dict[str, Any] = {"name": each, "package": entry.package, "package_version": entry.package_version}
+            try:
+                loaded = registry.processor(each)
+                told |= {"version": loaded.version, "summary": loaded.summary, "inputs": list(loaded.inputs), "error": None}
+            except InvalidInput as error:  # one broken plug-in does not hide the others
+                told |= {"version": None, "summary": None, "inputs": [], "error": error.what}
+            found.append(told)
+
+        def words() -> None:
+            rows = [(each["name"], ", ".join(each["inputs"]), each["error"] or each["summary"]) for each in found]
+            out.table(("processor", "takes", "what it does"), rows, fold=True)
+            out.say("")
+            out.say("`emstore processors NAME` shows the parameters")
+
+        out.result({"processors": found}, words)
+
+
+def parameters(given: list[str]) -> dict[str, Any]:
+    """Return the parameters of ``KEY=VALUE`` arguments: JSON where a value is JSON, else its text.
+
+    Raises
+    ------
+    InvalidInput
+        An argument without ``=``, or a parameter given twice.
+    """
+    from emstore.errors import InvalidInput
+
+    params: dict[str, Any] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not equals or not key:
+            raise InvalidInput("a parameter needs a name and a value", where=f"-p {each}", fix="write -p KEY=VALUE")
+        if key in params:
+            raise InvalidInput(f"the parameter {key!r} is given twice", where=f"-p {each}")
+        params[key] = _value(value)
+    return params
+
+
+def _value(given: str) -> Any:
+    def refuse(constant: str) -> Any:
+        raise ValueError(constant)
+
+    try:
+        return json.loads(given, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return given
+
+
+def _executor(cluster: str | None, processes: int | None, threads: int | None) -> "Executor | None":
+    from emstore.errors import InvalidInput
+
+    chosen = [name for name, value in (("--cluster", cluster), ("--processes", processes), ("--threads", threads)) if value]
+    if len(chosen) > 1:
+        raise InvalidInput(f"{' and '.join(chosen)} exclude each other", fix="choose where the work is done")
+    if not chosen:
+        return None
+    from emstore.blocks.executors import Cluster, Processes, Threads
+
+    if cluster is not None:
+        if cluster.partition(":")[0] not in ("local", "tcp", "tls"):
+            raise InvalidInput(
+                "this is no cluster's address", where=f"--cluster {cluster}", fix="write tcp://HOST:PORT or local:N"
+            )
+        return Cluster(cluster)
+    return Threads(threads) if processes is None else Processes(processes)  # type: ignore[arg-type]
+
+
+def _made(version: "Version", created: bool) -> dict[str, Any]:
+    from emstore.cli.stores import summary
+
+    return {
+        **summary(version.store, version.place, version.info),
+        "created": created,
+        "notes": list(version.record.notes),
+    }
+
+
+def _say(out: "Output", version: "Version", created: bool) -> None:
+    volume = version.info.volume
+    what = f"{text.shape(volume.shape, volume.dims)} {volume.dtype}"
+    out.say(f"{version.ref}  {'sealed' if created else 'was there already'}  {what}  {version.id}")
+
+
+def _describe(out: "Output", name: str) -> None:
+    from emstore import registry
+    from emstore.cli.parameters import told
+
+    loaded, entry = registry.processor(name), registry.processors()[name]
+    params = told(loaded.params)
+    document = {
+        "name": name,
+        "version": loaded.version,
+        "package": entry.package,
+        "package_version": entry.package_version,
+        "summary": loaded.summary,
+        "inputs": list(loaded.inputs),
+        "parameters": params,
+        "schema": loaded.params.model_json_schema(),
+    }
+
+    def words() -> None:
+        out.fields(
+            [
+                ("processor", f"{name}, version {loaded.version}"),
+                ("package", f"{entry.package} {entry.package_version}"),
+                ("what it does", loaded.summary),
+                ("takes", ", ".join(loaded.inputs)),
+            ]
+        )
+        if params:
+            out.say("")
+            rows = [
+                (p["name"], p["type"], "needed" if p["required"] else json.dumps(p["default"]), p["description"]) for p in params
+            ]
+            out.table(("parameter", "type", "default", "meaning"), rows, fold=True)
+
+    out.result(document, words)
