@@ -116,7 +116,7 @@ class Rescaled:
 
     New sample ``j`` is centred at ``(j + 1/2) * step`` old steps from the outer edge of the first voxel. The kernel (``linear``:
     a triangle, ``cubic``: Keys's with a = -1/2) is widened by `step` where that is above 1, cut at the array's ends and its
-    weights made to sum to 1, as Pillow's and PyTorch's anti-aliased resizing do (Turkowski, Filters for common resampling
+    weights made to sum to 1, as Pillow's resizing does (Turkowski, Filters for common resampling
     tasks, 1990). ``nearest`` takes the voxel that the centre lies in.
     """
 
