@@ -18,7 +18,7 @@ Every error says *what* happened, *where*, and what to do (*fix*). ``kind`` is a
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Kind(StrEnum):
@@ -81,6 +81,10 @@ class EmstoreError(Exception):
         text = self.what if self.where is None else f"{self.where}: {self.what}"
         return text if self.fix is None else f"{text}\n  -> {self.fix}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep everything when the error comes from another process."""
+        return _rebuilt, (type(self), self.what, self.where, self.fix, self.kind)
+
     def to_json(self) -> dict[str, str | int | None]:
         """Return the error as the object that ``--json`` prints."""
         return {
@@ -91,6 +95,10 @@ class EmstoreError(Exception):
             "fix": self.fix,
             "exit_code": self.exit_code,
         }
+
+
+def _rebuilt(cls: type[EmstoreError], what: str, where: str | None, fix: str | None, kind: Kind) -> EmstoreError:
+    return cls(what, where=where, fix=fix, kind=kind)
 
 
 class InvalidInput(EmstoreError, ValueError):
