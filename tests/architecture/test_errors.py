@@ -16,7 +16,7 @@ def tree(cls: type[EmstoreError]) -> Iterator[type[EmstoreError]]:
             yield from tree(child)
 
 
-@pytest.mark.parametrize("cls", tree(EmstoreError), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", list(tree(EmstoreError)), ids=lambda cls: cls.__name__)
 def test_errors_come_whole_from_other_processes(cls: type[EmstoreError]) -> None:
     error = cls("what", where="where", fix="fix", kind=Kind.DISK_FULL)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
