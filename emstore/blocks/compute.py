@@ -134,12 +134,13 @@ class Compute:
         return values
 
     def _read(self, block: Block) -> list[Array]:
-        arrays: list[Array] = [array[region] for array, region in zip(self.arrays, block.inputs, strict=True)]
+        arrays = [array[region] for array, region in zip(self.arrays, block.inputs, strict=True)]
+        native = [values.astype(values.dtype.newbyteorder("="), copy=False) for values in arrays]
         if self.operation.arrays == "torch":
             import torch
 
-            return [torch.from_numpy(np.ascontiguousarray(values)).to(self.device) for values in arrays]
-        return arrays
+            return [torch.from_numpy(np.require(values, requirements="CW")).to(self.device) for values in native]
+        return native
 
     def _call(self, block: Block, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
