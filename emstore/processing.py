@@ -219,6 +219,20 @@ class _Promise:
         raise NotImplementedError("blocks are made by tasks, not read")
 
 
+def check_fits(operation: Operation, volumes: Sequence[Volume], *, memory: int = DEFAULT_MEMORY, pyramid: bool = True) -> None:
+    """Refuse what cannot be done within a memory budget.
+
+    Raises
+    ------
+    Capacity
+        Kind ``memory_budget``: says what would do.
+    """
+    if operation.result is None:
+        lay_out(operation, volumes, None, memory=memory, workers=1)
+    else:
+        _plan(operation, promised(operation, operation.result, volumes), volumes, pyramid, memory)
+
+
 def promised(operation: Operation, result: Result, volumes: Sequence[Volume]) -> Volume:
     """Return what an operation will give, all but its values, which cannot be read yet."""
     grid = result.grid
@@ -454,4 +468,4 @@ def _device_name(device: str) -> str:
     return str(torch.cuda.get_device_name(torch.device(device)))
 
 
-__all__ = ["Processed", "check_count", "checked", "process", "promised"]
+__all__ = ["Processed", "check_count", "check_fits", "checked", "process", "promised"]

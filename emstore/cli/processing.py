@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from emstore.cli.output import Output
     from emstore.store import Version
 
-RECIPES = (".toml", ".yaml", ".yml")
-"""Endings that tell a recipe from a processor's name."""
-
 ParamOption = Annotated[
     list[str] | None,
     typer.Option("--param", "-p", metavar="KEY=VALUE", help="A parameter: a number, true, a [list], or text. Repeat for more."),
@@ -40,7 +37,9 @@ def process(
     name: Annotated[
         str, typer.Argument(metavar="NAME|RECIPE", help="A processor (see `emstore processors`), or a .toml or .yaml.")
     ],
-    inputs: Annotated[list[str], typer.Argument(metavar="REF...", help="The versions to read, in the processor's order.")],
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="REF...", help="The versions to read, in the order it takes them.")
+    ],
     target: Annotated[
         str, typer.Argument(metavar="STORE/DATASET[/ARRAY]", help="Where the new version goes; of a recipe, the dataset.")
     ],
@@ -56,23 +55,37 @@ def process(
 ) -> None:
     """Make a new version from others, by a processor or a recipe of several. Stopped or killed, the same command resumes."""
     with command(as_json) as out:
+        from emstore.errors import InvalidInput
+
         budget, params = text.parse_size(memory), parameters(param or [])
         executor = _executor(cluster, processes, threads)
-        from emstore import processing
+        from emstore import processing, recipe
 
-        one = processing.process(
-            name,
-            inputs,
-            target,
-            params=params,
-            memory=budget,
-            executor=executor,
-            device=device,
-            pyramid=pyramid,
-            again=again,
-            listener=out.listener,
-        )
-        out.result({"versions": [_made(one.version, one.created)]}, lambda: _say(out, one.version, one.created))
+        how: dict[str, Any] = {
+            "memory": budget,
+            "executor": executor,
+            "device": device,
+            "pyramid": pyramid,
+            "again": again,
+            "listener": out.listener,
+        }
+        if recipe.is_recipe(name):
+            if params:
+                raise InvalidInput("a recipe holds its parameters itself", where="-p", fix=f"write them into {name}")
+            found = recipe.read_recipe(name)
+            steps = recipe.run_recipe(found, inputs or [], target, **how)
+            made = [{**_made(one.version, one.created), "step": one.step} for one in steps]
+            document: dict[str, Any] = {"recipe": found.name, "recipe_digest": found.digest, "versions": made}
+        else:
+            one = processing.process(name, inputs or [], target, params=params, **how)
+            steps = [recipe.StepDone(name, one.version, one.created)]
+            document = {"versions": [_made(one.version, one.created)]}
+
+        def words() -> None:
+            for one in steps:
+                _say(out, one.version, one.created)
+
+        out.result(document, words)
 
 
 def processors(
