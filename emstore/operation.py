@@ -8,7 +8,7 @@ result does not depend on how the volume was cut.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from emstore.volume import Region, ValueScale, Volume, VolumeKind
 
 Array = Any
 """A NumPy array, or a torch tensor where `Operation.arrays` says so."""
+
+Input = TypeVar("Input")
 
 WORK_BYTES: Final = 16.0
 
@@ -33,7 +35,7 @@ class Block:
     output: Region
     """Where it lies in the result."""
     inputs: tuple[Region, ...]
-    """What was read of every input: what the operation needs, cut at the array's ends."""
+    """What was read of every input (or as `Operation.reads` says): what the operation needs, cut at the array's ends."""
 
     def crop(self, values: Array, *, of: int = 0) -> Array:
         """Cut the halo off: of values on the grid of an input, as far as it was read, return those of this block."""
@@ -105,6 +107,9 @@ class Operation:
     """Axes along which a block is never cut, e.g. ``("y", "x")`` for what only works on whole slices."""
     needs: Callable[[Region], tuple[Region, ...]] | None = None
     """Region of every input for a region of the result, may reach beyond the arrays. Left out: the same region with the halo."""
+    reads: tuple[int, ...] = ()
+    """Which input each region is of, where `needs` takes several of one, e.g. ``(0, 0)`` for a slice and the one it is compared
+    with. Left out: one of every input, in order."""
     work_bytes: float = WORK_BYTES
     """Working memory per voxel of the largest array that `apply` or `map` gets or gives, these not counted, bytes."""
     arrays: Literal["numpy", "torch"] = "numpy"
@@ -124,8 +129,14 @@ class Operation:
             raise InvalidInput("an operation makes a result block by block, or finds a table by its reduction")
         if self.tell is not None and (self.reduction is None or self.result is None):
             raise InvalidInput("an operation can only tell what a reduction found for its result")
+        if self.reads and self.needs is None:
+            raise InvalidInput("an operation that reads several regions of one input says which they are, in needs")
         if self.result is not None and (unknown := set(self.whole) - set(self.result.grid.dims)):
             raise InvalidInput(f"the result has no axis {', '.join(sorted(unknown))}")
+
+    def per_read(self, inputs: Sequence[Input]) -> Sequence[Input]:
+        """Return, of something there is one of per input, one per region that is read."""
+        return [inputs[i] for i in self.reads] if self.reads else inputs
 
 
 __all__ = ["Array", "Block", "Operation", "Reduction", "Result", "Table"]

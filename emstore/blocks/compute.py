@@ -91,7 +91,7 @@ def regions(operation: Operation, shapes: Sequence[Shape], output: Region) -> tu
         wanted = (tuple(slice(s.start - h, s.stop + h) for s, h in zip(output, halo, strict=True)),) * len(shapes)
     return tuple(
         tuple(slice(min(max(s.start, 0), n), max(min(s.stop, n), 0)) for s, n in zip(region, shape, strict=True))
-        for region, shape in zip(wanted, shapes, strict=True)
+        for region, shape in zip(wanted, operation.per_read(shapes), strict=True)
     )
 
 
@@ -134,7 +134,7 @@ class Compute:
         return values
 
     def _read(self, block: Block) -> list[Array]:
-        arrays = [array[region] for array, region in zip(self.arrays, block.inputs, strict=True)]
+        arrays = [array[region] for array, region in zip(self.operation.per_read(self.arrays), block.inputs, strict=True)]
         native = [values.astype(values.dtype.newbyteorder("="), copy=False) for values in arrays]
         if self.operation.arrays == "torch":
             import torch

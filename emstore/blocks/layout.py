@@ -171,7 +171,7 @@ def _bytes(
     most = on_device = 0
     for block in _typical(blocks):
         sizes = [prod(s.stop - s.start for s in region) for region in block.inputs]
-        read = sum(n * v.dtype.itemsize for n, v in zip(sizes, volumes, strict=True))
+        read = sum(n * v.dtype.itemsize for n, v in zip(sizes, operation.per_read(volumes), strict=True))
         out = prod(s.stop - s.start for s in block.output)
         result = 0 if operation.result is None else out * operation.result.dtype.itemsize
         work = int(operation.work_bytes * max([*sizes, out if operation.result is not None else 0]))
