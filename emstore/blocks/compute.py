@@ -139,7 +139,7 @@ class Compute:
         if self.operation.arrays == "torch":
             import torch
 
-            return [torch.from_numpy(np.require(values, requirements="CW")).to(self.device) for values in native]
+            return [torch.from_numpy(np.require(values, requirements=["C", "W"])).to(self.device) for values in native]
         return native
 
     def _call(self, block: Block, function: Callable[..., Any], *arguments: Any) -> Any:
