@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from emstore.loaders.pytorch import torch_dataset
     from emstore.loaders.tfdata import tf_dataset
     from emstore.processing import process
+    from emstore.recipe import read_recipe, run_recipe
+    from emstore.reproduction import reproduce
     from emstore.store import Version, create_store
     from emstore.store import open_version as open
 
@@ -31,6 +33,9 @@ __all__ = [
     "lineage",
     "open",
     "process",
+    "read_recipe",
+    "reproduce",
+    "run_recipe",
     "tf_dataset",
     "torch_dataset",
 ]
@@ -43,6 +48,9 @@ _PUBLIC = {
     "lineage": ("emstore.lineage", "lineage"),
     "open": ("emstore.store", "open_version"),
     "process": ("emstore.processing", "process"),
+    "read_recipe": ("emstore.recipe", "read_recipe"),
+    "reproduce": ("emstore.reproduction", "reproduce"),
+    "run_recipe": ("emstore.recipe", "run_recipe"),
     "tf_dataset": ("emstore.loaders.tfdata", "tf_dataset"),
     "torch_dataset": ("emstore.loaders.pytorch", "torch_dataset"),
 }

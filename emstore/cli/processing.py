@@ -1,6 +1,7 @@
 """The verbs ``process``, ``processors`` and ``reproduce``: new versions from others, and from the Record of one."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to the app."""
     app.command("process")(process)
     app.command("processors")(processors)
+    app.command("reproduce")(reproduce)
 
 
 def process(
@@ -39,7 +41,8 @@ def process(
     ],
     inputs: Annotated[
         list[str] | None, typer.Argument(metavar="REF...", help="The versions to read, in the order it takes them.")
-    ],
+    ] = None,
+    *,
     target: Annotated[
         str, typer.Argument(metavar="STORE/DATASET[/ARRAY]", help="Where the new version goes; of a recipe, the dataset.")
     ],
@@ -117,6 +120,52 @@ def processors(
             out.say("`emstore processors NAME` shows the parameters")
 
         out.result({"processors": found}, words)
+
+
+def reproduce(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="STORE/DATASET/ARRAY[/vN]")],
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="[SOURCE...]", help="The files, where it was made by an ingest.")
+    ] = None,
+    store: Annotated[
+        list[str] | None,
+        typer.Option("--store", metavar="STORE", help="Look for the inputs in this store, too. Repeat for more."),
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; as it was then when left out.")] = None,
+    memory: MemoryOption = "1GiB",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a version again from its Record and say whether it comes out the same, bit for bit; exit code 4 if not."""
+    with command(as_json) as out:
+        budget = text.parse_size(memory)
+        from emstore.errors import Conflict
+        from emstore.reproduction import reproduce as again
+
+        found = again(ref, sources or [], stores=store or [], memory=budget, device=device, listener=out.listener)
+        version = found.version
+        document = {
+            "ref": version.ref,
+            "id": version.id,
+            "identical": found.identical,
+            "deterministic": found.deterministic,
+            "objects": version.info.contents.objects,
+            "differences": [asdict(difference) for difference in found.differences],
+            "changes": [asdict(change) for change in found.changes],
+        }
+
+        def words() -> None:
+            size = f"{version.info.contents.objects} objects, {text.size(version.info.contents.nbytes)}"
+            out.say(f"{version.ref}  {'identical, bit for bit' if found.identical else 'DIFFERS'}  {size}")
+            for difference in found.differences:
+                out.say(f"  {difference.what}: {difference.detail}")
+            if not found.identical and not found.deterministic:
+                out.say("  the Record says that chance takes part in it")
+            for change in found.changes:
+                out.say(f"  {change.what} was {change.then or 'not there'}, now {change.now or 'not there'}")
+
+        out.result(document, words)
+        if not found.identical:
+            raise typer.Exit(Conflict.exit_code)
 
 
 def parameters(given: list[str]) -> dict[str, Any]:
