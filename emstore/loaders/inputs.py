@@ -36,6 +36,8 @@ class Cut:
     place: str
     """``DATASET/ARRAY/vN``."""
     id: str
+    store: str
+    """Identity of its store."""
     level: int
     dims: tuple[str, ...]
     shape: Shape
@@ -48,13 +50,13 @@ class Cut:
         """Describe one level of a version."""
         array = version.array(level)
         dims = tuple(version.info.volume.dims)
-        where = str(version.place)
-        return cls(role, version.ref, where, version.id, level, dims, array.shape, array.dtype, array.block, array.shard)
+        who = (role, version.ref, str(version.place), version.id, version.store.id)
+        return cls(*who, level, dims, array.shape, array.dtype, array.block, array.shard)
 
     @property
     def cited(self) -> Input:
         """The version as a Record cites it."""
-        return Input(role=self.role, ref=self.place, id=self.id)
+        return Input(role=self.role, ref=self.place, id=self.id, store=self.store)
 
 
 def open_items(refs: Item | Sequence[Item], level: int) -> tuple[list[tuple[Cut, ...]], dict[str, Version], bool]:
@@ -158,17 +160,26 @@ class Form:
     normalise: tuple[float, float] | None
     """(a, b): values are (stored - a) / b; ``None``: as stored."""
 
-    def __call__(self, patch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return a patch as it goes into the sample: its own memory, C order."""
+    def __call__(self, patch: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+        """Return a patch as it goes into the sample: C order, the patch's own memory or a copy.
+
+        Raises
+        ------
+        InvalidInput
+            A value is too large for the type: it would have become infinite.
+        """
         left = tuple(i for i in range(patch.ndim) if i not in self.take)
         values = patch.transpose((*self.take, *left)).reshape(self.shape)
-        if self.normalise is None:
-            return np.ascontiguousarray(values, dtype=self.dtype)
-        # At least single precision, and as much as the stored type needs: int32 and float64 are worked on as float64.
-        values = values.astype(np.result_type(values.dtype, self.dtype, np.float32))
-        values -= self.normalise[0]
-        values /= self.normalise[1]
-        return np.ascontiguousarray(values, dtype=self.dtype)
+        try:
+            with np.errstate(over="raise"):
+                if self.normalise is not None:
+                    # At least single precision, and all that the stored type needs: int32 and float64 are worked on as float64.
+                    values = values.astype(np.result_type(values.dtype, self.dtype, np.float32))
+                    values -= self.normalise[0]
+                    values /= self.normalise[1]
+                return np.ascontiguousarray(values, dtype=self.dtype)
+        except FloatingPointError as error:
+            raise InvalidInput(f"a value is too large for {self.dtype}", where=where, fix="use float32, or normalise") from error
 
 
 def per_axis(given: Sequence[int] | Mapping[str, int], cut: Cut, what: str, rest: Mapping[str, int]) -> Shape:

@@ -79,16 +79,18 @@ class Patches:
         main = items[0][0]
         steps = sizes if stride is None else per_axis(stride, main, "stride", dict(zip(main.dims, sizes, strict=True)))
         forms = _forms(items, sizes, axes, dtype, normalise)
-        budget = memory // mix
-        cells = [_cell(item, sizes, steps, budget) for item in items]
-        worst = max(_cell_bytes(item, sizes, steps, cell) for item, cell in zip(items, cells, strict=True))
-        if worst > budget:
+        # A window of `mix` cells must fit; where everything fits, so does any window.
+        everything = _all_bytes(items, sizes, steps)
+        budget = memory if everything <= memory else memory // mix
+        cells = [_cell(item, sizes, steps, edge, budget) for item in items]
+        tilings = tuple(Tiling.of(item[0].shape, sizes, steps, edge, cell) for item, cell in zip(items, cells, strict=True))
+        needed = min(everything, mix * max(_cell_bytes(item, sizes, tiling) for item, tiling in zip(items, tilings, strict=True)))
+        if needed > memory:
             raise Capacity(
-                f"patches of {mix} places take {mix * worst / 1e6:.0f} MB, more than the {memory / 1e6:.0f} MB allowed",
-                fix=f"use memory={mix * worst} or more, or a smaller mix, or smaller patches",
+                f"patches of {mix} places take {needed / 1e6:.1f} MB, more than the {memory / 1e6:.1f} MB allowed",
+                fix=f"use memory={needed} or more, or a smaller mix, or smaller patches",
                 kind=Kind.MEMORY_BUDGET,
             )
-        tilings = tuple(Tiling.of(item[0].shape, sizes, steps, edge, cell) for item, cell in zip(items, cells, strict=True))
         settings = {
             "versions": [[[cut.role, cut.id, cut.level] for cut in item] for item in items],
             "patch": sizes,
@@ -221,31 +223,35 @@ def _same(what: str, items: list[tuple[Cut, ...]], found: list[Any]) -> Any:
     return found[0]
 
 
-def _cell(item: tuple[Cut, ...], patch: Shape, stride: Shape, budget: int) -> Shape:
+def _cell(item: tuple[Cut, ...], patch: Shape, stride: Shape, edge: Edge, budget: int) -> Shape:
     """Return the largest cell within the budget: a shard of the first input, halved until it fits, one chunk at least."""
     main = item[0]
     chunk = [min(c, n) for c, n in zip(main.chunk, main.shape, strict=True)]
     count = [-(-min(s, n) // c) for s, n, c in zip(main.shard, main.shape, chunk, strict=True)]
     while max(count) > 1:
         cell = tuple(n * c for n, c in zip(count, chunk, strict=True))
-        if _cell_bytes(item, patch, stride, cell) <= budget:
+        if _cell_bytes(item, patch, Tiling.of(main.shape, patch, stride, edge, cell)) <= budget:
             return cell
         longest = max(range(len(count)), key=lambda axis: count[axis])
         count[longest] = -(-count[longest] // 2)
     return tuple(chunk)
 
 
-def _cell_bytes(item: tuple[Cut, ...], patch: Shape, stride: Shape, cell: Shape) -> int:
+def _all_bytes(items: list[tuple[Cut, ...]], patch: Shape, stride: Shape) -> int:
+    """Return the memory that all inputs take, and the order of all patches."""
+    inputs = {cut.ref: prod(cut.shape) * cut.dtype.itemsize for item in items for cut in item}
+    patches = sum(prod((n - p) // s + 2 for n, p, s in zip(item[0].shape, patch, stride, strict=True)) for item in items)
+    return sum(inputs.values()) + _BYTES_PER_PATCH * patches
+
+
+def _cell_bytes(item: tuple[Cut, ...], patch: Shape, tiling: Tiling) -> int:
     """Return the most memory that the patches of one cell can take, chunks of all inputs and their order."""
-    along = {name: (a, p) for name, a, p in zip(item[0].dims, cell, patch, strict=True)}
-    total = 0
+    dims = item[0].dims
+    total = _BYTES_PER_PATCH * prod(int(counts.max()) for counts in tiling.counts)
     for cut in item:
-        chunks = 1
-        for name, size, chunk in zip(cut.dims, cut.shape, cut.chunk, strict=True):
-            a, p = along[name]
-            # Starts in a cell are at most a - 1 apart, so its patches span a + p - 1 samples.
-            spanned = (a + p - 2) // chunk + (1 if a % chunk == 0 else 2)
-            chunks *= min(spanned, -(-size // chunk))
+        chunks = prod(
+            tiling.most_chunks(dims.index(name), patch[dims.index(name)], chunk)
+            for name, chunk in zip(cut.dims, cut.chunk, strict=True)
+        )
         total += chunks * prod(map(min, cut.chunk, cut.shape)) * cut.dtype.itemsize
-    starts = prod(-(-a // s) + 1 for a, s in zip(cell, stride, strict=True))
-    return total + _BYTES_PER_PATCH * starts
+    return total

@@ -96,7 +96,7 @@ class Reader:
             ):
                 self._prepare(np.asarray([number]))
             patches = [self._assembled(cut, region) for cut, region in zip(item, regions, strict=True)]
-        found = {cut.role: self.patches.forms[cut.role](patch) for cut, patch in zip(item, patches, strict=True)}
+        found = {cut.role: self.patches.forms[cut.role](patch, cut.ref) for cut, patch in zip(item, patches, strict=True)}
         return next(iter(found.values())) if self.patches.plain else found
 
     def _prepare(self, numbers: Numbers) -> None:

@@ -53,6 +53,12 @@ class Tiling:
         """Return how many patches start in every cell, shape (cells,), at least one each."""
         return np.asarray(reduce(np.multiply.outer, self.counts)).ravel()
 
+    def most_chunks(self, axis: int, patch: int, chunk: int) -> int:
+        """Return the most chunks along an axis that the patches of one cell reach over."""
+        line, first, counts = self.starts[axis], self.first[axis], self.counts[axis]
+        reach = (line[first + counts - 1] + patch - 1) // chunk - line[first] // chunk + 1
+        return int(reach.max())
+
     def in_cell(self, cell: int, some: slice = slice(None)) -> Numbers:
         """Return the numbers of (some of) the patches of a cell, in array order."""
         row = np.unravel_index(cell, [len(n) for n in self.counts])

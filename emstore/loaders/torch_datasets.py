@@ -28,7 +28,7 @@ class MapPatches(Dataset[Tensors]):
 
     @property
     def versions(self) -> tuple[Input, ...]:
-        """The versions served: role, ``DATASET/ARRAY/vN`` and id, as a Record cites its inputs."""
+        """The versions served: role, ``DATASET/ARRAY/vN``, id and store, as a Record cites its inputs."""
         return self.patches.cited
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class IterablePatches(IterableDataset[Tensors]):
 
     @property
     def versions(self) -> tuple[Input, ...]:
-        """The versions served: role, ``DATASET/ARRAY/vN`` and id, as a Record cites its inputs."""
+        """The versions served: role, ``DATASET/ARRAY/vN``, id and store, as a Record cites its inputs."""
         return self.patches.cited
 
     def __len__(self) -> int:
