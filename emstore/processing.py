@@ -5,10 +5,12 @@ Plan the operation, cut it up within the memory budget, reserve a version, make 
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from math import prod
+from threading import Semaphore
 from typing import Any, Final
 
 import numpy as np
@@ -44,12 +46,15 @@ from emstore.store import (
     seal_table,
     seal_volume,
 )
-from emstore.store.plan import VersionPlan, cpu_count, same_plan
+from emstore.store.plan import BASELINE, VersionPlan, cpu_count, same_plan
 from emstore.table import Table
 from emstore.volume import Region, Volume
 
 DEFAULT_MEMORY: Final = 1 << 30
 """Memory budget of the whole process unless the caller states one, bytes."""
+_MOST_MEMORY: Final = 1 << 46
+"""Budgets beyond this are not looked at, bytes."""
+T = TypeVar("T")
 AHEAD: Final = 2
 """Tasks handed in per worker, so that none waits for the next one."""
 
@@ -127,19 +132,18 @@ def process(
     operation = processor.plan(volumes, given)
     executor = executor or Threads(cpu_count())
     device = _device(operation, name, device)
-    plan = None
-    if operation.result is not None:
-        promise = promised(operation, operation.result, volumes)
-        plan = None if plan_told is None else same_plan(promise, plan_told, memory=memory)
-        plan = plan or _plan(operation, promise, volumes, pyramid, memory)
-    layout = lay_out(
-        operation,
-        volumes,
-        plan,
-        memory=memory // executor.processes,
-        workers=executor.threads,
-        device_memory=_device_memory(device),
-    )
+    workers, processes, device_memory = executor.threads, executor.processes, _device_memory(device)
+
+    def arrange(memory: int) -> tuple[VersionPlan | None, Layout]:
+        plan = None
+        if operation.result is not None:
+            promise = promised(operation, operation.result, volumes)
+            plan = None if plan_told is None else same_plan(promise, plan_told, memory=memory)
+            plan = plan or _plan(operation, promise, volumes, pyramid, memory)
+        share = memory // processes
+        return plan, lay_out(operation, volumes, plan, memory=share, workers=workers, device_memory=device_memory)
+
+    plan, layout = _within(memory, arrange)
     if layout.workers < executor.threads and isinstance(executor, Threads):
         executor = Threads(layout.workers)
     settings = given.model_dump(mode="json")
@@ -228,9 +232,37 @@ def check_fits(operation: Operation, volumes: Sequence[Volume], *, memory: int =
         Kind ``memory_budget``: says what would do.
     """
     if operation.result is None:
-        lay_out(operation, volumes, None, memory=memory, workers=1)
+        _within(memory, lambda memory: lay_out(operation, volumes, None, memory=memory, workers=1))
     else:
-        _plan(operation, promised(operation, operation.result, volumes), volumes, pyramid, memory)
+        promise = promised(operation, operation.result, volumes)
+        _within(memory, lambda memory: _plan(operation, promise, volumes, pyramid, memory))
+
+
+def _within(memory: int, arrange: Callable[[int], T]) -> T:
+    """Return what `arrange` makes of a memory budget; where that is too small, find one that is not and say so.
+
+    More memory also allows larger shards, so what one arrangement lacks is not what would do.
+    """
+    try:
+        return arrange(memory)
+    except Capacity as error:
+        if error.kind is not Kind.MEMORY_BUDGET:
+            raise
+        short = error
+    enough = memory
+    while enough < _MOST_MEMORY:
+        enough = max(enough, 1) + max(enough >> 4, 16 << 20)
+        try:
+            arrange(enough)
+        except Capacity:
+            continue
+        mebibytes = -(-enough >> 20)
+        raise Capacity(
+            f"it takes about {mebibytes} MiB of memory, more than the {memory >> 20} MiB allowed",
+            fix=f"allow more, e.g. --memory {mebibytes}MiB",
+            kind=Kind.MEMORY_BUDGET,
+        )
+    raise short
 
 
 def promised(operation: Operation, result: Result, volumes: Sequence[Volume]) -> Volume:
@@ -257,7 +289,7 @@ def _plan(operation: Operation, promise: Volume, volumes: Sequence[Volume], pyra
     smallest: Capacity | None = None
     for halvings in range(6):
         try:
-            plan = plan_version(promise, pyramid=pyramid, memory=memory >> halvings)
+            plan = plan_version(promise, pyramid=pyramid, memory=BASELINE + ((memory - BASELINE) >> halvings))
         except Capacity as error:
             raise smallest or error from None
         try:
@@ -313,6 +345,11 @@ class _Job:
     step: Step | None
     listener: Listener
 
+    def slots(self) -> Any:
+        """Return what a thread holds while it has a block on the device."""
+        free = _device_memory(self.device)
+        return nullcontext() if free is None else Semaphore(max(1, free // max(1, self.layout.device_bytes)))
+
     def facts(self) -> dict[str, Any]:
         """Return all that shapes the result but the inputs and the code."""
         return {
@@ -342,7 +379,8 @@ class _Job:
     def carry_out(self, held: Transaction, executor: Executor, task: str) -> None:
         """Make everything and seal it."""
         started = datetime.now(UTC)
-        compute = Compute(self.operation, self.processor.name, tuple(v.array(workers=1) for v in self.versions), self.device)
+        arrays = tuple(version.array(workers=1) for version in self.versions)
+        compute = Compute(self.operation, self.processor.name, arrays, self.device, self.slots())
         work = Work(compute, self.layout.blocks, self.plan, self.layout.tile, held)
         order = Order(
             self.processor.name,

@@ -1,7 +1,8 @@
 """One block of a result: read what it is made from, call the operation's function, check what it gives."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise, product
 from math import prod
 from typing import Any, Final
@@ -104,11 +105,15 @@ class Compute:
     """The processor's, for errors."""
     arrays: tuple[LazyArray, ...]
     device: str = CPU
+    slots: contextlib.AbstractContextManager[Any] = field(default_factory=contextlib.nullcontext)
+    """Held while a block is on the device: as many at once as its memory takes, while other threads read and encode."""
 
     def map(self, block: Block) -> Any:
         """Return what a block adds to the reduction."""
         assert self.operation.reduction is not None
-        return self._call(block, self.operation.reduction.map, block, self._read(block))
+        arrays = self._read(block)
+        with self.slots:
+            return self._call(block, self.operation.reduction.map, block, self._given(arrays))
 
     def apply(self, block: Block, found: Any) -> npt.NDArray[Any]:
         """Return a block of the result.
@@ -121,9 +126,10 @@ class Compute:
         assert self.operation.apply is not None
         assert self.operation.result is not None
         arrays = self._read(block)
-        values = self._call(block, self.operation.apply, block, arrays, found)
-        if self.operation.arrays == "torch":
-            values = values.detach().cpu().numpy()
+        with self.slots:
+            values = self._call(block, self.operation.apply, block, self._given(arrays), found)
+            if self.operation.arrays == "torch":
+                values = values.detach().cpu().numpy()
         shape = tuple(s.stop - s.start for s in block.output)
         promised = self.operation.result.dtype
         if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != promised:
@@ -133,14 +139,17 @@ class Compute:
             raise self._failed(block, "gave NaN where none went in")
         return values
 
-    def _read(self, block: Block) -> list[Array]:
+    def _read(self, block: Block) -> list[npt.NDArray[Any]]:
         arrays = [array[region] for array, region in zip(self.operation.per_read(self.arrays), block.inputs, strict=True)]
-        native = [values.astype(values.dtype.newbyteorder("="), copy=False) for values in arrays]
-        if self.operation.arrays == "torch":
-            import torch
+        return [values.astype(values.dtype.newbyteorder("="), copy=False) for values in arrays]
 
-            return [torch.from_numpy(np.require(values, requirements=["C", "W"])).to(self.device) for values in native]
-        return native
+    def _given(self, arrays: list[npt.NDArray[Any]]) -> list[Array]:
+        """Return what the operation's functions get."""
+        if self.operation.arrays == "numpy":
+            return arrays
+        import torch
+
+        return [torch.from_numpy(np.require(values, requirements=["C", "W"])).to(self.device) for values in arrays]
 
     def _call(self, block: Block, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -160,9 +169,7 @@ def where(region: Region, dims: Sequence[str]) -> str:
     return ", ".join(f"{name} {part.start}:{part.stop}" for name, part in zip(dims, region, strict=True))
 
 
-def _has_nan(values: Array) -> bool:
-    if not isinstance(values, np.ndarray):
-        return bool(values.isnan().any()) if values.is_floating_point() or values.is_complex() else False
+def _has_nan(values: npt.NDArray[Any]) -> bool:
     return values.dtype.kind in "fc" and bool(np.isnan(values).any())
 
 
