@@ -1,5 +1,6 @@
 """Planning and evaluating processors in tests, over arrays in memory."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,22 @@ def same_whatever_the_blocks(operation: Operation, volumes: tuple[Volume, ...], 
     assert whole.dtype == parts.dtype == operation.result.dtype
     assert whole.tobytes() == parts.tobytes()
     return whole
+
+
+def told(operation: Operation, volume: Volume, block: tuple[int, ...] | None = None) -> dict[str, Any]:
+    """Return what a run tells of what its reduction found."""
+    assert operation.reduction is not None
+    assert operation.tell is not None
+    seen: dict[str, Any] = {}
+    finish, tell = operation.reduction.finish, operation.tell
+
+    def keep(state: Any) -> Any:
+        found = finish(state)
+        seen.update(tell(found))
+        return found
+
+    evaluate(replace(operation, reduction=replace(operation.reduction, finish=keep)), (volume,), block=block)
+    return seen
 
 
 NUMBERS = ["u1", "i1", "<u2", ">u2", "i4", "u8", "i8", "f2", "f4", ">f8"]

@@ -12,28 +12,12 @@ from skimage.exposure import rescale_intensity
 
 from emstore.blocks.compute import evaluate
 from emstore.errors import InvalidInput
-from emstore.operation import Operation
 from emstore.processors.transform import Rescale
 from emstore.processors.transform.distribution import LARGEST, Distribution
 from emstore.volume import ValueScale, VolumeKind
-from in_blocks import arrays, over, planned, run, same_whatever_the_blocks
+from in_blocks import arrays, over, planned, run, same_whatever_the_blocks, told
 
 TYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"]
-
-
-def told(operation: Operation, *volumes: Any, block: tuple[int, ...] | None = None) -> list[float]:
-    """Return the percentiles that a run finds and tells."""
-    seen: list[float] = []
-
-    def keep(found: Any) -> Any:
-        assert operation.tell is not None
-        seen.extend(operation.tell(operation.reduction.finish(found))["rescaled_from"])  # type: ignore[union-attr]
-        return operation.reduction.finish(found)  # type: ignore[union-attr]
-
-    from dataclasses import replace
-
-    evaluate(replace(operation, reduction=replace(operation.reduction, finish=keep)), volumes, block=block)  # type: ignore[type-var]
-    return seen
 
 
 @given(arrays(), st.sampled_from(TYPES), st.tuples(*[st.integers(1, 9)] * 3))
@@ -66,9 +50,9 @@ def test_percentiles_are_those_of_numpy(values: npt.NDArray[Any], percents: tupl
         with pytest.raises(InvalidInput, match="nothing lies between"):
             evaluate(operation, (volume,), block=block)
         return
-    found = told(operation, volume, block=block)
+    found = told(operation, volume, block)["rescaled_from"]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert found == told(operation, volume)  # whatever the blocks
+    assert found == told(operation, volume)["rescaled_from"]  # whatever the blocks
     got = same_whatever_the_blocks(operation, (volume,), block)
     assert got.max() == 65535
     assert got.min() == 0
