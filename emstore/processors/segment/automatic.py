@@ -142,6 +142,7 @@ def _operation(name: str, volume: Volume, classes: int, per: str, find: Find) ->
         apply,
         reduction,
         tell,
+        work_bytes=4.0,
         whole=volume.grid.dims[-2:] if per == "slice" else (),
     )
 

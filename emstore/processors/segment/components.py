@@ -100,7 +100,7 @@ class Components:
             apply,
             Reduction(of_block, start, partial(add, joining), partial(finish, joining)),
             tell,
-            work_bytes=40.0 if valued else 20.0,
+            work_bytes=24.0 if valued else 16.0,
         )
 
 

@@ -1,12 +1,13 @@
 """Thresholds from a histogram: Otsu's, for any number of classes, and ISODATA's. Levels are numbered from 0."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
-Spread = Callable[[npt.NDArray[np.intp], int], Values]
+Spread = Callable[[npt.NDArray[np.intp], Any], Values]
 Counts = npt.NDArray[np.int64]
 
 
@@ -36,7 +37,7 @@ def otsu(counts: Counts, classes: int) -> tuple[int, ...] | None:
     middle = round(float((counts[used] / weight[-1]) @ used))
     total = np.concatenate([[0], np.cumsum(counts[used] * (used - middle))])
 
-    def spread(first: npt.NDArray[np.intp], end: int) -> Values:
+    def spread(first: npt.NDArray[np.intp], end: Any) -> Values:
         """Return what classes of the used levels `first` to `end` - 1 add to the variance between classes."""
         share: Values = (total[end] - total[first]).astype(np.float64) ** 2 / (weight[end] - weight[first])
         return share
@@ -90,19 +91,24 @@ def isodata(counts: Counts) -> int | None:
 def _one_more(best: Values, spread: Spread, k: int, m: int) -> tuple[Values, npt.NDArray[np.intp]]:
     """Return the best value, and the start of its last class, for every end of the levels parted into one class more.
 
-    Where the last class starts never moves back as the end moves on, so halving the ends bounds the starts to look at.
+    Where the last class starts never moves back as the end moves on, so an end halfway bounds the starts of those before and
+    after it: all ends of one halving are looked at together.
     """
     more = np.full(m + 1, -np.inf)
     start = np.zeros(m + 1, np.intp)
-    waiting = [(k, m, k - 1, m - 1)]
-    while waiting:
-        low, high, first, last = waiting.pop()
-        if low > high:
-            continue
+    # Rows: first and last end wanted, first and last start possible.
+    spans = np.array([[k], [m], [k - 1], [m - 1]], np.intp)
+    while spans.size:
+        low, high, first, last = spans
         end = (low + high) // 2
-        candidates = np.arange(first, min(last, end - 1) + 1)
-        values = best[candidates] + spread(candidates, end)
-        at = int(np.argmax(values))
-        more[end], start[end] = values[at], candidates[at]
-        waiting += [(low, end - 1, first, int(candidates[at])), (end + 1, high, int(candidates[at]), last)]
+        lengths = np.minimum(last, end - 1) - first + 1
+        begins = np.cumsum(lengths) - lengths
+        candidates = np.arange(lengths.sum()) + np.repeat(first - begins, lengths)
+        values = best[candidates] + spread(candidates, np.repeat(end, lengths))
+        highest = np.maximum.reduceat(values, begins)
+        hits = np.flatnonzero(values == np.repeat(highest, lengths))
+        chosen = candidates[hits[np.searchsorted(hits, begins)]]
+        more[end], start[end] = highest, chosen
+        spans = np.concatenate([[low, end - 1, first, chosen], [end + 1, high, chosen, last]], axis=1)
+        spans = spans[:, spans[0] <= spans[1]]
     return more, start

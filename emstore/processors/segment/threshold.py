@@ -71,7 +71,7 @@ class Threshold:
             return out
 
         result = Result.like(volume, kind=VolumeKind.LABELS, dtype=dtype, scale=None, window=None, attributes=told)
-        return Operation(result, apply)
+        return Operation(result, apply, work_bytes=2.0 if scale is None else 10.0)
 
 
 def _scale(volume: Volume, units: str | None) -> ValueScale | None:
