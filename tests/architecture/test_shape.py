@@ -93,6 +93,7 @@ DISTRIBUTIONS = {
     "jpeg_ls": "pyjpegls",
     "rle": "pylibjpeg-rle",
     "rsciio": "rosettasciio",
+    "skimage": "scikit-image",
     "yaml": "pyyaml",
 }
 
@@ -116,7 +117,14 @@ def imported(path: Path) -> set[str]:
 def test_every_imported_library_is_a_declared_dependency() -> None:
     project, extras = PROJECT["project"], PROJECT["project"]["optional-dependencies"]
     core = declared(project["dependencies"]) | declared(extras["em"] + extras["filters"] + extras["dask"])
-    rooms = {"emstore/testing": declared(extras["testing"]), "schemas/emstore_schemas": {"jsonschema"}}
+    rooms = {
+        "emstore/testing": declared(extras["testing"]),
+        "schemas/emstore_schemas": {"jsonschema"},
+        "emstore/blocks": declared(extras["torch"]),
+        "emstore/lineage": declared(extras["share"]),
+        "emstore/loaders": declared(extras["torch"] + extras["tensorflow"]),
+        "emstore/processors": declared(extras["bm3d"] + extras["torch"]),
+    }
     missing = {
         f"{name} imports {library}"
         for path in MODULES
