@@ -15,7 +15,7 @@ from emstore.errors import InvalidInput
 
 LARGEST: Final = 1 << 16
 """Different numbers kept; 16 bytes each."""
-_AT_ONCE: Final = 1 << 17
+_AT_ONCE: Final = 1 << 16
 _SIGN: Final = np.uint64(1 << 63)
 
 

@@ -180,7 +180,7 @@ class Rescale:
             work.apply,
             Reduction(work.map, Distribution.empty, work.add, found.finish),
             tell=found.tell,
-            # A copy where a view cannot be flattened; counting sorts a hundred thousand values at once.
+            # A copy where a view cannot be flattened; counting sorts some ten thousand values at once.
             work_bytes=volume.dtype.itemsize + 32,
         )
 
