@@ -87,8 +87,10 @@ def test_importing_an_adapter_loads_no_format_library(module: str) -> None:
 # Import name -> distribution name, where they differ.
 DISTRIBUTIONS = {
     "PIL": "pillow",
+    "distributed": "dask",  # its extra of that name
     "gdcm": "python-gdcm",
     "google_crc32c": "google-crc32c",
+    "pydantic_core": "pydantic",  # the home of its error details
     "openjpeg": "pylibjpeg-openjpeg",
     "jpeg_ls": "pyjpegls",
     "rle": "pylibjpeg-rle",
@@ -123,6 +125,7 @@ def test_every_imported_library_is_a_declared_dependency() -> None:
         "emstore/blocks": declared(extras["torch"]),
         "emstore/lineage": declared(extras["share"]),
         "emstore/loaders": declared(extras["torch"] + extras["tensorflow"]),
+        "emstore/processing": declared(extras["torch"]),
         "emstore/processors": declared(extras["bm3d"] + extras["torch"]),
     }
     missing = {
