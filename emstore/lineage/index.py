@@ -158,7 +158,7 @@ class Index:
             looked = list(threads.map(look, there))
         new = [seal for seal in looked if isinstance(seal, Seal)]
         gone = known.keys() - {seen for seen in looked if isinstance(seen, Place)}
-        with self._writing():
+        with self.transaction():
             n = self._note_store(store)
             self._remove(n, gone)
             self.add(n, new)
@@ -194,7 +194,7 @@ class Index:
 
     def forget(self) -> None:
         """Empty the cache but for the places of the stores."""
-        with self._writing():
+        with self.transaction():
             for table in ("node", "version", "place", "edge"):
                 self._db.execute(f"delete from {table}")
 
@@ -288,7 +288,8 @@ class Index:
             ) from error
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """Do all that is done within at once, or nothing of it."""
         self._db.execute("begin immediate")
         try:
             yield

@@ -63,8 +63,7 @@ def find(expression: str, *refs: str, index: Path | None = None) -> Search:
     NotFound
         There is no such store.
     """
-    condition = parse(expression)
-    check(condition, expression)
+    check(parse(expression), expression)  # before anything is looked at
     with Index(index) as cache:
         notes: list[str] = []
         named: list[tuple[str, str, Place]] = []
@@ -75,9 +74,27 @@ def find(expression: str, *refs: str, index: Path | None = None) -> Search:
             named.append((store.id, store.url, place))
         if not refs:
             notes += refresh_all(cache)
-        test = _Tests(cache, expression).of(condition)
-        found = [Found(ref, facts) for ref, facts in _candidates(cache, condition, named) if test(facts)]
-    return Search(tuple(found), tuple(notes))
+        return Search(tuple(search(cache, expression, named)), tuple(notes))
+
+
+def search(cache: Index, expression: str, named: Sequence[tuple[str, str, Place]] = ()) -> Iterator[Found]:
+    """Find versions in the cache as it is.
+
+    Parameters
+    ----------
+    cache : Index
+        Nothing is looked at anew.
+    expression : str
+        As `find` takes it.
+    named : sequence of (store id, what to call it, place), optional
+        Where to look; everywhere when left out.
+    """
+    condition = parse(expression)
+    check(condition, expression)
+    test = _Tests(cache, expression).of(condition)
+    for ref, facts in _candidates(cache, condition, named):
+        if test(facts):
+            yield Found(ref, facts)
 
 
 def _candidates(cache: Index, condition: Condition, named: Sequence[tuple[str, str, Place]]) -> Iterator[tuple[str, Facts]]:

@@ -1,0 +1,111 @@
+"""Asking where things come from, among a million versions: small answers at once, everything within seconds.
+
+The versions are made up: every one comes from one to three earlier ones, mostly near ones, as measured results do from the
+images before them; one in two hundred is raw. They go into the cache through the same door as real seals.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emstore.lineage.graph import gather
+from emstore.lineage.index import Index, Seal
+from emstore.lineage.search import search
+from emstore.store import Place, create_store
+
+COUNT = 1_000_000
+
+
+def parents(count: int) -> list[list[int]]:
+    """Return what every version is made from, by number."""
+    rng = np.random.default_rng(1)
+    some = rng.integers(1, 4, count)
+    back = np.minimum(rng.geometric(1 / 200, (count, 3)), np.arange(count)[:, None])
+    back[np.arange(count) % 200 == 0] = 0
+    return [
+        sorted({n - int(b) for b in row[:k] if b}) for n, (row, k) in enumerate(zip(back.tolist(), some.tolist(), strict=True))
+    ]
+
+
+def identity(n: int) -> str:
+    """Return the id of a version; as spread as a digest is."""
+    return f"blake3:{n * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128):032x}{n:032x}"
+
+
+def seals(graph: list[list[int]]) -> Iterator[Seal]:
+    """Return the versions as seals, a thousand to an array."""
+    for n, used in enumerate(graph):
+        place = Place(f"d{n // 100_000}", f"a{n // 1000}", n % 1000 + 1)
+        inputs = [{"role": "image", "ref": _ref(p), "id": identity(p), "store": None} for p in used]
+        activity = {
+            "id": f"urn:uuid:{n:032x}",
+            "type": "process" if used else "ingest",
+            "name": "denoise.gaussian" if n % 10 else "segment.otsu",
+            "started": "2026-01-01T00:00:00Z",
+            "ended": f"2026-01-{1 + n % 28:02d}T00:00:00Z",
+        }
+        record = {"activity": activity, "inputs": inputs, "models": [], "sources": [], "params": {"sigma": n % 7}}
+        volume = {"kind": "image", "modality": "ct" if n % 3 else "mr", "shape": [1, 1], "dims": ["y", "x"], "dtype": "uint8"}
+        document = {"store_id": "urn:uuid:0", "volume": volume, "voxel": {"axes": [], "spacing": None}, "record": record}
+        yield Seal(place, 1000, identity(n), document)
+
+
+def _ref(n: int) -> str:
+    return str(Place(f"d{n // 100_000}", f"a{n // 1000}", n % 1000 + 1))
+
+
+def timed(work: Callable[[], Any], rounds: int = 1) -> tuple[float, Any]:
+    """Return the median time in seconds, and the last answer."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        answer = work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times), answer
+
+
+def measure(root: Path, *, count: int = COUNT) -> dict[str, Any]:
+    """Return seconds, milliseconds and counts."""
+    graph = parents(count)
+    file = root / "lineage.sqlite"
+    store = create_store(str(root / "lab.zarr"))
+    with Index(file) as index:
+        index.refresh(store)
+        (known,) = index.stores()
+
+        def fill() -> None:
+            with index.transaction():
+                index.add(known.n, seals(graph))
+
+        filled, _ = timed(fill)
+        number = {n: index.number(identity(n)) for n in (count // 200 * 200 - 199, count - 1, count // 2)}
+        few, last, half = number.values()
+        assert few is not None
+        assert last is not None
+        assert half is not None
+        results: dict[str, Any] = {"versions": count, "edges": sum(map(len, graph)), "fill s": round(filled, 1)}
+        results["cache MB"] = round(file.stat().st_size / 1e6)
+        for name, n, options in (
+            ("few ancestors", few, {"up": True, "down": False, "depth": None}),
+            ("one step up", last, {"up": True, "down": False, "depth": 1}),
+            ("three steps both ways", half, {"up": True, "down": True, "depth": 3}),
+        ):
+            seconds, answer = timed(lambda n=n, options=options: gather(index, n, notes=[], **options), 21)  # type: ignore[misc]
+            results[f"{name} ms"] = round(seconds * 1e3, 2)
+            results[f"{name} versions"] = len(answer.nodes)
+        for name, n, up in (("all ancestors of the last", last, True), ("all descendants of the half-way", half, False)):
+            seconds, answer = timed(lambda n=n, up=up: index.reach([n], up=up), 3)  # type: ignore[misc]
+            results[f"{name} s"] = round(seconds, 2)
+            results[f"{name} versions"] = len(answer)
+        seconds, whole = timed(lambda: gather(index, last, up=True, down=False, depth=None, notes=[]))
+        results["the same as a graph of nodes and uses s"] = round(seconds, 2)
+        assert len(whole.nodes) == len(index.reach([last], up=True))
+        for expression in ('maker == "segment.otsu" and modality == "mr"', "params.sigma == 3 and stale"):
+            seconds, found = timed(lambda expression=expression: list(search(index, expression)))  # type: ignore[misc]
+            results[f"find {expression} s"] = round(seconds, 1)
+            results[f"find {expression} versions"] = len(found)
+    return results
