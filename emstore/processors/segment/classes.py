@@ -58,6 +58,6 @@ def _nearest(dtype: np.dtype[Any], threshold: float, *, above: bool) -> Any:
         return math.ceil(threshold) if above else math.floor(threshold)
     with np.errstate(over="ignore"):
         edge = dtype.type(threshold)
-    if (edge < threshold) if above else (edge > threshold):
+    if (float(edge) < threshold) if above else (float(edge) > threshold):
         return np.nextafter(edge, dtype.type(math.inf if above else -math.inf))
     return edge

@@ -107,8 +107,12 @@ def add(joining: Joining, state: State, block: Block, parts: dict[str, Any]) -> 
             if len(pairs):
                 state["meetings"].append(pairs + np.asarray([base - 1, -1]))
                 state["met"] += len(pairs)
-        if row in rows:  # the block before along this axis and all that follow has now met the last of its neighbours
-            rows[row].pop(tuple(state["before"][a].get(region[a].start, -1) for a in joining.axes if a > axis), None)
+        later = [a for a in joining.axes if a > axis]
+        if row in rows:
+            # This block is the last to meet what lies one before it along every later axis; at an array's end also beside it.
+            ends = [[_neighbour(state, region, a, -1)] + [region[a].start] * (region[a].stop == joining.shape[a]) for a in later]
+            for met in product(*ends):
+                rows[row].pop(met, None)
         if axis in parts["high"]:
             row = (*row[:-1], region[axis].stop)
             rows.setdefault(row, {})[tuple(s.start for s in region[axis + 1 :])] = (base, parts["high"][axis])

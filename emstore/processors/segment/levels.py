@@ -56,7 +56,7 @@ def merged(one: Histogram | None, other: Histogram | None) -> Histogram | None:
 
 
 def value_at(histogram: Histogram, index: int, kind: str) -> int | float:
-    """Return the largest value that the level of an index stands for; `kind` is the dtype's."""
+    """Return the largest value that a level but the last one stands for; `kind` is the dtype's."""
     shift, first, _ = histogram
     return math.ldexp(float(first + index), shift) if kind == "f" else (first + index) << shift
 
