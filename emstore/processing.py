@@ -4,14 +4,14 @@ Plan the operation, cut it up within the memory budget, reserve a version, make 
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from math import prod
 from threading import Semaphore
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,11 @@ from pydantic import ValidationError
 
 import emstore
 from emstore import registry
-from emstore.blocks.compute import CPU, Compute
+from emstore.blocks.compute import CPU, Compute, grid_of, where
 from emstore.blocks.executors import Executor, Line, Threads
 from emstore.blocks.layout import Layout, lay_out
 from emstore.blocks.runner import in_order, run
-from emstore.blocks.work import Done, Order, Work, mapping, writing
+from emstore.blocks.work import Done, Order, Task, Work, mapping, writing
 from emstore.errors import Capacity, Interrupted, InvalidInput, Kind
 from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
 from emstore.header import Header
@@ -54,9 +54,9 @@ DEFAULT_MEMORY: Final = 1 << 30
 """Memory budget of the whole process unless the caller states one, bytes."""
 _MOST_MEMORY: Final = 1 << 46
 """Budgets beyond this are not looked at, bytes."""
-T = TypeVar("T")
 AHEAD: Final = 2
 """Tasks handed in per worker, so that none waits for the next one."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -468,7 +468,12 @@ class _Job:
         return empty
 
     def _run(self, tasks: Any, line: Line, done: Any, work: Work) -> None:
-        run(tasks, line.submit, done, window=AHEAD * line.width, stop=work.stopped.set)
+        run(tasks, line.submit, done, window=AHEAD * line.width, stop=work.stopped.set, name=self._named)
+
+    def _named(self, task: Task) -> str:
+        dims = grid_of(self.operation, self.volumes).dims
+        level = f" of level {task.level}" if task.level else ""
+        return f"{self.processor.name}, block {where(task.region, dims)}{level}"
 
     def _record(self, started: datetime, notes: tuple[str, ...]) -> Record:
         plugin = registry.processors()[self.processor.name]

@@ -6,10 +6,13 @@ need emstore, the processor's package and the same paths or URLs and credentials
 """
 
 import contextlib
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process, resource_tracker
 from typing import Any, Protocol
 
 from emstore.blocks.runner import Submit
@@ -72,12 +75,13 @@ class Processes:
 
         def submit(task: Task) -> "Future[Done]":
             nonlocal pool
-            try:
-                return pool.submit(_perform_here, task)
-            except BrokenExecutor:
-                pool.shutdown(wait=False)
-                pool = self._pool(order)
-                return pool.submit(_perform_here, task)
+            with _children_deaf_to_ctrl_c():
+                try:
+                    return pool.submit(_perform_here, task)
+                except BrokenExecutor:
+                    pool.shutdown(wait=False)
+                    pool = self._pool(order)
+                    return pool.submit(_perform_here, task)
 
         try:
             yield Line(submit, self.processes)
@@ -85,19 +89,49 @@ class Processes:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _pool(self, order: Order) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self.processes, mp_context=get_context("spawn"), initializer=_open_here, initargs=(order,))
+        return ProcessPoolExecutor(self.processes, mp_context=get_context("spawn"), initializer=_join_here, initargs=(order,))
 
 
-_here: list[Work] = []
-"""The work of this process, in a pool's processes only."""
+@contextlib.contextmanager
+def _children_deaf_to_ctrl_c() -> Iterator[None]:
+    """Have processes that begin meanwhile not hear Ctrl-C, which a terminal sends to all: this one tells them to stop.
+
+    What is blocked here is blocked in them for good; here it only comes a little later.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let the signal through again once it has begun
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _open_here(order: Order) -> None:
-    _here[:] = [order.open()]
+_here: list[Order | Work] = []
+"""The work of this process, in a pool's processes only: told by an order, opened by the first task, whose errors are told."""
+
+
+def _join_here(order: Order) -> None:
+    _here[:] = [order]
+    # A pool's processes would wait for ever when the one that made it is killed.
+    threading.Thread(target=_end_with_parent, name="emstore-parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _perform_here(task: Task) -> Done:
-    return _here[0].perform(task)
+    [work] = _here
+    if isinstance(work, Order):
+        work = work.open()
+        _here[:] = [work]
+    return work.perform(task)
 
 
 @dataclass(frozen=True)
@@ -128,11 +162,11 @@ class Cluster:
         with contextlib.ExitStack() as stack:
             where: Any = self.address
             if self.address.startswith("local"):
-                where = stack.enter_context(
-                    LocalCluster(
+                with _children_deaf_to_ctrl_c():
+                    cluster = LocalCluster(
                         n_workers=self.processes, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=None
                     )
-                )
+                where = stack.enter_context(cluster)
             try:
                 client = stack.enter_context(Client(where, timeout=20))
             except (OSError, TimeoutError) as error:
@@ -142,7 +176,15 @@ class Cluster:
             [ordered] = client.scatter([order], broadcast=True, hash=False)
             executor = client.get_executor(pure=False, retries=0)
             width = max(1, sum(client.nthreads().values()))
-            yield Line(lambda task: executor.submit(_perform_order, ordered, task), width)
+
+            def submit(task: Task) -> "Future[Done]":
+                nonlocal ordered
+                if ordered.status != "finished":  # every worker that had it is gone
+                    [ordered] = client.scatter([order], broadcast=True, hash=False)
+                begun: Future[Done] = executor.submit(_perform_order, ordered, task)
+                return begun
+
+            yield Line(submit, width)
             executor.shutdown(wait=False)
 
 

@@ -6,12 +6,23 @@ again. After a failure nothing new begins, what runs is waited for, and every fa
 
 import queue
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import Any, Final
 
 from emstore.blocks.work import Done, Stopped, Task
-from emstore.errors import Capacity, Conflict, Damaged, EmstoreError, Interrupted, Kind, ProcessingFailed, StorageFailed
+from emstore.errors import (
+    Capacity,
+    Conflict,
+    Damaged,
+    EmstoreError,
+    Interrupted,
+    Kind,
+    NotFound,
+    ProcessingFailed,
+    StorageFailed,
+)
 from emstore.operation import Block
 
 ATTEMPTS: Final = 3
@@ -30,6 +41,7 @@ def run(
     window: int,
     pause: float = 0.1,
     stop: Callable[[], None] = lambda: None,
+    name: Callable[[Task], str] = lambda task: f"task {task.number}",
 ) -> None:
     """Do all tasks.
 
@@ -47,6 +59,8 @@ def run(
         Wait before a task's second attempt; doubled before the third.
     stop : callable
         Asks running tasks to end soon; called when the caller is interrupted.
+    name : callable
+        What to call a task whose worker died.
 
     Raises
     ------
@@ -58,6 +72,9 @@ def run(
     answers: queue.SimpleQueue[tuple[Task, int, Future[Done]]] = queue.SimpleQueue()
     failed: list[tuple[Task, BaseException]] = []
     waiting = iter(tasks)
+    # Begun when a worker died: any of them may have killed it. They are begun again one by one, to know which.
+    suspects: deque[tuple[Task, int]] = deque()
+    alone = False
     running = 0
     more = True
 
@@ -71,7 +88,10 @@ def run(
 
     try:
         while True:
-            while more and not failed and running < window:
+            if suspects and not failed and not running:
+                begin(*suspects.popleft())
+                running, alone = 1, True
+            while more and not failed and not suspects and not alone and running < window:
                 following = next(waiting, None)
                 if following is None:
                     more = False
@@ -81,15 +101,23 @@ def run(
             if not running:
                 break
             task, attempt, future = answers.get()
-            error = future.exception() if not future.cancelled() else Interrupted("the task was cancelled")
+            alone = False
+            error = CancelledError("the task was cancelled") if future.cancelled() else future.exception()
             if error is None:
                 running -= 1
                 done(future.result())
+            elif isinstance(error, BrokenExecutor) and attempt < ATTEMPTS and not failed:
+                running -= 1
+                suspects.append((task, attempt + 1))
             elif attempt < ATTEMPTS and not failed and passing(error):
                 time.sleep(pause * 2 ** (attempt - 1))
                 begin(task, attempt + 1)
             else:
                 running -= 1
+                if _died(error):
+                    raised = ProcessingFailed(f"its worker died, {ATTEMPTS} times over", where=name(task))
+                    raised.__cause__ = error
+                    error = raised
                 if not isinstance(error, Stopped):
                     failed.append((task, error))
     except BaseException:
@@ -122,12 +150,17 @@ def passing(error: BaseException) -> bool:
     """Say whether the same task may well succeed next time."""
     if isinstance(error, EmstoreError):
         return isinstance(error, StorageFailed) and error.kind is Kind.STORAGE
-    return isinstance(error, BrokenExecutor | OSError) or type(error).__name__ == "KilledWorker"
+    # A future is cancelled by Dask when the machine that held what it needs is gone.
+    return isinstance(error, OSError | CancelledError) or _died(error)
+
+
+def _died(error: BaseException) -> bool:
+    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
 
 
 def _explained(failed: list[tuple[Task, BaseException]]) -> BaseException:
     first = failed[0][1]
-    if isinstance(first, Capacity | Conflict | Damaged | Interrupted | StorageFailed):
+    if isinstance(first, Capacity | Conflict | Damaged | Interrupted | NotFound | StorageFailed):
         return first
     if isinstance(first, MemoryError):
         return Capacity("a worker ran out of memory", fix="give less with --memory, or close other programs")
