@@ -1,7 +1,8 @@
 """Asking where things come from, among a million versions: small answers at once, everything within seconds.
 
 The versions are made up: every one comes from one to three earlier ones, mostly near ones, as measured results do from the
-images before them; one in two hundred is raw. They go into the cache through the same door as real seals.
+images before them; one in two hundred is raw. Most belong to one web of ancestors of hundreds of thousands, the worst that
+can be; the others to small projects. They go into the cache through the same door as real seals.
 """
 
 import statistics
@@ -18,17 +19,19 @@ from emstore.lineage.search import search
 from emstore.store import Place, create_store
 
 COUNT = 1_000_000
+PROJECT = 200
 
 
 def parents(count: int) -> list[list[int]]:
     """Return what every version is made from, by number."""
     rng = np.random.default_rng(1)
     some = rng.integers(1, 4, count)
-    back = np.minimum(rng.geometric(1 / 200, (count, 3)), np.arange(count)[:, None])
-    back[np.arange(count) % 200 == 0] = 0
-    return [
-        sorted({n - int(b) for b in row[:k] if b}) for n, (row, k) in enumerate(zip(back.tolist(), some.tolist(), strict=True))
-    ]
+    numbers = np.arange(count)
+    # The first tenth are projects of two hundred versions each, the rest is one web of them all.
+    first = np.where(numbers < count // 10, numbers // PROJECT * PROJECT, 0)
+    back = np.minimum(rng.geometric(1 / PROJECT, (count, 3)), (numbers - first)[:, None])
+    back[numbers % PROJECT == 0] = 0
+    return [sorted({n - b for b in row[:k] if b}) for n, (row, k) in enumerate(zip(back.tolist(), some.tolist(), strict=True))]
 
 
 def identity(n: int) -> str:
@@ -82,7 +85,7 @@ def measure(root: Path, *, count: int = COUNT) -> dict[str, Any]:
                 index.add(known.n, seals(graph))
 
         filled, _ = timed(fill)
-        number = {n: index.number(identity(n)) for n in (count // 200 * 200 - 199, count - 1, count // 2)}
+        number = {n: index.number(identity(n)) for n in (count // 20 // PROJECT * PROJECT + 3, count - 1, count // 2)}
         few, last, half = number.values()
         assert few is not None
         assert last is not None
