@@ -255,7 +255,10 @@ def _record(
             ended=datetime.now(UTC),
         ),
         sources=tuple(
-            SourceFile(name=mark.name, size=mark.size, digest=job.digests[mark], format=volume.header.format) for mark in marks
+            SourceFile(
+                name=mark.name, size=mark.size, digest=job.digests[mark], format=volume.file_format or volume.header.format
+            )
+            for mark in marks
         ),
         params=params,
         params_digest=digest(canonical(params)),

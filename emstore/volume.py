@@ -97,6 +97,10 @@ class Volume:
     """Other facts the format keeps that a reader needs, JSON-safe, e.g. both NIfTI matrices and their codes."""
     notes: tuple[str, ...] = ()
     """Rules used and oddities met while reading, in sentences a user understands."""
+    file_format: str | None = None
+    """Format of `files` where the header is that of another one, as in an export that kept it."""
+    origin: Mapping[str, Any] | None = None
+    """The sealed version it was opened from, JSON-safe: ``{"id", "ref", "store", "record"}``, ref as DATASET/ARRAY/vN."""
 
     def __post_init__(self) -> None:
         if tuple(self.data.shape) != self.grid.shape:

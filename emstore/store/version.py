@@ -122,6 +122,12 @@ class Version:
             window=info.window,
             attributes=info.attributes,
             notes=info.notes,
+            origin={
+                "id": self.id,
+                "ref": str(self.place),
+                "store": self.store.id,
+                "record": self.document["attributes"]["emstore"]["record"],
+            },
         )
 
     def table(self) -> Table:
