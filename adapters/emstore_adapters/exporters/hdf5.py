@@ -1,10 +1,13 @@
 """Writing HDF5 that keeps everything emstore knows, in the netCDF-4 way, so that xarray opens it too.
 
 The voxels are the dataset ``image``; every axis is a dimension scale (a 1-D dataset of positions, with ``units``). The grid,
-the header and all else are JSON strings in attributes of the root, which is marked ``emstore_export = 1``.
+the header and all else are JSON strings in attributes of the root, which is marked ``emstore_export = 1``. Where the volume
+was opened from a version, ``origin`` says which and holds its Record; ingested again, that becomes ``exported_from`` among the
+volume's attributes, and holds the one before as its own ``exported_from``.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -78,6 +81,10 @@ def _write_axes(file: Any, image: Any, volume: Volume) -> None:
 
 def _write_facts(file: Any, volume: Volume) -> None:
     scale = volume.scale
+    attributes, origin = dict(volume.attributes), None
+    if volume.origin is not None:
+        before = attributes.pop("exported_from", None)
+        origin = {**volume.origin, **({} if before is None else {"exported_from": before})}
     facts: dict[str, Any] = {
         "name": volume.name,
         "kind": str(volume.kind),
@@ -86,10 +93,11 @@ def _write_facts(file: Any, volume: Volume) -> None:
         "scale": None if scale is None else {"slope": scale.slope, "intercept": scale.intercept, "unit": scale.unit},
         "window": None if volume.window is None else list(volume.window),
         "format": volume.header.format,
-        "header": json_safe(volume.header.tree),
-        "terms": json_safe(volume.header.terms),
-        "attributes": json_safe(volume.attributes),
-        "notes": list(volume.notes),
+        "header": _kept(volume.header.tree),
+        "terms": _kept(volume.header.terms),
+        "attributes": _kept(attributes),
+        "notes": _kept(volume.notes),
+        "origin": _kept(origin),
     }
     file.attrs["emstore_export"] = EXPORT_VERSION
     for key, value in facts.items():
@@ -99,3 +107,8 @@ def _write_facts(file: Any, volume: Volume) -> None:
         usable = raw.name not in ("", ".", "..") and "/" not in raw.name and raw.name not in source
         kept = source.create_dataset(raw.name if usable else f"{number:05d}", data=np.frombuffer(raw.read(), dtype=np.uint8))
         kept.attrs["name"] = raw.name
+
+
+def _kept(value: Any) -> Any:
+    """Return metadata as JSON-safe data, lists of any length included."""
+    return json_safe(value, longest=sys.maxsize)

@@ -1,7 +1,8 @@
 """HDF5 files that emstore itself exported: the volume comes back equal.
 
 The exporter writes the values as the dataset ``image``, everything else as JSON texts in root attributes, and the
-instrument's own headers as byte arrays below ``source/``.
+instrument's own headers as byte arrays below ``source/``. What the file says of the version it was made from (id, place, store
+and Record: the file's own claim, nobody checked it) is kept among the volume's attributes as ``exported_from``.
 """
 
 import json
@@ -24,6 +25,8 @@ MARK = "emstore_export"
 
 MAX_JSON = 64 << 20
 
+_RECORDS = ("voxel", "header", "terms", "scale", "window", "attributes", "notes", "origin")
+
 
 def is_exported(file: "h5py.File") -> bool:
     """Say whether emstore wrote the file."""
@@ -45,7 +48,9 @@ def exported_volume(path: Path, where: str, file: "h5py.File", inventory: Invent
     if not isinstance(dataset, h5py.Dataset) or why is not None or outside(file, dataset) is not None:
         raise SourceUnreadable(f"the exported image cannot be read: {why or 'it is no dataset of this file'}", where=where)
     try:
-        record = {key: _record(file, key) for key in ("voxel", "header", "terms", "scale", "window", "attributes", "notes")}
+        record = {
+            key: _record(file, key) for key in ("voxel", "header", "terms", "scale", "window", "attributes", "notes", "origin")
+        }
         scale = record["scale"]
         window = record["window"]
         return Volume(
@@ -56,15 +61,16 @@ def exported_volume(path: Path, where: str, file: "h5py.File", inventory: Invent
                 _word(file, "format") or "HDF5 (emstore)",
                 record["header"] or {},
                 record["terms"] or {},
-                tuple(_raw(path, where, *names) for names in _sources(file)) or (dump.raw_metadata(path, where),),
+                _raw_headers(path, where, file),
             ),
             kind=VolumeKind(_word(file, "kind") or "image"),
             modality=_word(file, "modality"),
             scale=None if scale is None else ValueScale(**scale),
             window=None if window is None else (float(window[0]), float(window[1])),
             files=(path,),
-            attributes=record["attributes"] or {},
+            attributes=(record["attributes"] or {}) | ({} if record["origin"] is None else {"exported_from": record["origin"]}),
             notes=tuple(record["notes"] or ()),
+            file_format="HDF5 (emstore)",
         )
     except EmstoreError as error:
         raise SourceUnreadable(f"the exported records do not fit together: {error.what}", where=where) from error
@@ -86,15 +92,17 @@ def _record(file: "h5py.File", key: str) -> Any:
     return json.loads(value)
 
 
-def _sources(file: "h5py.File") -> list[tuple[str, str]]:
-    """Return (name of the dataset, name of the header it keeps) in the order they were written."""
+def _raw_headers(path: Path, where: str, file: "h5py.File") -> tuple[RawHeader, ...]:
+    """Return the original headers in the order they were written; of a file without a place for them, its own metadata."""
     import h5py
 
     group = inside(file, "source")
     if not isinstance(group, h5py.Group):
-        return []
+        return (dump.raw_metadata(path, where),)
     found = ((name, inside(group, name)) for name in group)
-    return [(name, dump.text(item, "name") or name) for name, item in found if isinstance(item, h5py.Dataset)]
+    return tuple(
+        _raw(path, where, name, dump.text(item, "name") or name) for name, item in found if isinstance(item, h5py.Dataset)
+    )
 
 
 def _raw(path: Path, where: str, name: str, called: str) -> RawHeader:
