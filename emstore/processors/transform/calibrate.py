@@ -21,7 +21,7 @@ class CalibrateParams(Params):
     """What is wrong, and right. What is left out stays as it is."""
 
     spacing: Mapping[str, float] = Field(
-        default_factory=dict, description="true distance between samples per axis, e.g. {'z': 15, 'y': 5, 'x': 5}, > 0"
+        default_factory=dict, description='true distance between samples per axis, e.g. {"z": 15, "y": 5, "x": 5}, > 0'
     )
     origin: Mapping[str, float] = Field(default_factory=dict, description="true position of sample 0 per axis")
     unit: str | None = Field(
@@ -31,7 +31,7 @@ class CalibrateParams(Params):
     )
     terms: Mapping[str, JsonValue] = Field(
         default_factory=dict,
-        description="facts about instrument and sample to set, by NXem path, e.g. {'sample/identifier_sample': 'A7'}; "
+        description='facts about instrument and sample to set, by NXem path, e.g. {"sample/identifier_sample": "A7"}; '
         "null takes one out",
     )
 

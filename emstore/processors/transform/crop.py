@@ -22,7 +22,7 @@ class CropParams(Params):
 
     index: Mapping[str, tuple[int | None, int | None]] = Field(
         default_factory=dict,
-        description="per axis, first sample and the one after the last, e.g. {'z': [10, 20]}; null for the array's end",
+        description='per axis, first sample and the one after the last, e.g. {"z": [10, 20]}; null for the array\'s end',
     )
     position: Mapping[str, Ends] = Field(
         default_factory=dict,
@@ -68,7 +68,7 @@ class Crop:
         named = [*params.index, *params.position]
         if not named:
             raise InvalidInput(
-                "nothing says what to keep", where=volume.name, fix="give index or position, e.g. index={'z': [10, 20]}"
+                "nothing says what to keep", where=volume.name, fix='give index or position, e.g. index={"z": [10, 20]}'
             )
         if twice := set(params.index) & set(params.position):
             raise InvalidInput(f"axis {min(twice)!r} is cut by index and by position", where=volume.name)

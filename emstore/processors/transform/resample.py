@@ -25,7 +25,7 @@ class ResampleParams(Params):
     """The new step of every axis to change."""
 
     spacing: Mapping[str, float] = Field(
-        min_length=1, description="distance between samples per axis, e.g. {'z': 5, 'y': 5, 'x': 5}, > 0"
+        min_length=1, description='distance between samples per axis, e.g. {"z": 5, "y": 5, "x": 5}, > 0'
     )
     unit: str | None = Field(None, description="unit of the spacing; each axis's own when left out")
     method: Method = Field(description="linear, cubic or nearest (for labels)")
