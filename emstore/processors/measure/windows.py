@@ -72,6 +72,6 @@ class Window:
         with np.errstate(invalid="ignore", over="ignore"):
             mean_a, mean_b = self.blur(a), self.blur(b)
             both = share * (self.blur(a * b) - mean_a * mean_b)
-            spread = share * (self.blur(a * a) + self.blur(b * b) - mean_a**2 - mean_b**2)
+            spread = share * (self.blur(a * a + b * b) - mean_a**2 - mean_b**2)
             c1, c2 = (K1 * span) ** 2, (K2 * span) ** 2
             return (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1), (2 * both + c2) / (spread + c2)
