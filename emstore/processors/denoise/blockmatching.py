@@ -12,7 +12,7 @@ from pydantic import Field
 from emstore.errors import InvalidInput, Kind
 from emstore.operation import Operation, Result
 from emstore.processor import Params
-from emstore.processors.denoise.noise import ESTIMATE_BYTES, NoiseParams, UnitNoise
+from emstore.processors.denoise.noise import NoiseParams, UnitNoise
 from emstore.processors.denoise.selection import Axes, filtered, only
 from emstore.processors.denoise.unitwise import Unitwise
 from emstore.processors.denoise.values import Floats, notes, result_type
@@ -78,7 +78,7 @@ class Bm3d:
             Unitwise(_Collaborate(), axes, noise, np.dtype(np.float64), dtype),
             noise.reduction,
             whole=tuple(volume.grid.dims[axis] for axis in axes),
-            work_bytes=max(ESTIMATE_BYTES, 120.0),
+            work_bytes=640.0,
         )
 
 

@@ -63,7 +63,7 @@ class Gaussian:
             ),
             _Smooth(axes, sigmas, params.truncate, dtype, work, stabilise),
             halo=over_all(volume, axes, radii),
-            work_bytes=work.itemsize + 1.0 if stabilise is None else 2 * work.itemsize + 25.0,
+            work_bytes=work.itemsize + 1.0 if stabilise is None else work.itemsize + 20.0,
         )
 
 

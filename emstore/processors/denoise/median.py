@@ -11,6 +11,7 @@ from emstore.errors import InvalidInput
 from emstore.operation import Array, Block, Operation, Result
 from emstore.processor import Params
 from emstore.processors.denoise.selection import AxesParams, filtered, only, over_all, per_axis
+from emstore.processors.denoise.values import beyond_exact
 from emstore.volume import Volume
 
 
@@ -43,13 +44,7 @@ class Median:
             raise InvalidInput(f"size is {params.size}; a window has an odd number of voxels, so that it has a centre")
         window = tuple(n or 1 for n in over_all(volume, axes, sizes))
         result = Result.like(volume)
-        work = 2 * 4.0 if volume.dtype == np.float16 else float(volume.dtype.itemsize)
-        return Operation(
-            result,
-            _Middle(window),
-            halo=tuple(n // 2 for n in window),
-            work_bytes=work + (volume.dtype.itemsize + 3.0 if volume.dtype.kind == "f" else 1.0),
-        )
+        return Operation(result, _Middle(window), halo=tuple(n // 2 for n in window), work_bytes=_work_bytes(volume.dtype))
 
 
 @dataclass(frozen=True)
@@ -62,12 +57,28 @@ class _Middle:
         values = arrays[0]
         dtype = values.dtype.newbyteorder("=")
         values = values.astype(np.float32 if dtype == np.float16 else dtype, copy=False)  # float16: scipy.ndimage has none
+        if beyond_exact(values):  # scipy compares in float64; places in the order of values fit there
+            ordered, places = np.unique(values, return_inverse=True)
+            middle = _median(median_filter, places.reshape(values.shape), self.window)
+            return np.asarray(ordered[block.crop(middle)])
         unknown = np.isnan(values) if dtype.kind == "f" else None
         if unknown is None or not unknown.any():
             return block.crop(_median(median_filter, values, self.window)).astype(dtype, copy=False)
         middle = _median(median_filter, np.where(unknown, 0, values).astype(values.dtype, copy=False), self.window)
         middle[maximum_filter(unknown, size=self.window, mode="reflect")] = np.nan
         return block.crop(middle).astype(dtype, copy=False)
+
+
+def _work_bytes(dtype: np.dtype[Any]) -> float:
+    match dtype.kind, dtype.itemsize:
+        case "f", 2:
+            return 13.0  # copies in float32, the places of NaN
+        case "f", size:
+            return 2.0 * size + 3
+        case _, 8:
+            return 72.0  # the order of values beyond 2^53
+        case _, size:
+            return size + 1.0
 
 
 def _median(median_filter: Any, values: Array, window: tuple[int, ...]) -> Array:

@@ -33,7 +33,7 @@ NORMAL_MEDIAN: Final = 0.6744897501960817
 SHIFT: Final = 44
 """Bits of a float64 dropped: 8 of the 52 bits of its fraction stay."""
 BINS: Final = 1 << (63 - SHIFT)
-ESTIMATE_BYTES: Final = 50.0
+ESTIMATE_BYTES: Final = 40.0
 """Working memory of the estimate, bytes per voxel of a single slice."""
 
 
@@ -92,6 +92,11 @@ class UnitNoise:
         return Reduction(_Responses(self.plane), start, add, finish)
 
     @property
+    def work_bytes(self) -> float:
+        """Working memory of the estimate, bytes per voxel of a single slice."""
+        return ESTIMATE_BYTES if self.reduction is not None else 0.0
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the Record should know."""
         if self.reduction is None:
@@ -118,7 +123,10 @@ class UnitNoise:
 
 @dataclass(frozen=True)
 class _Responses:
-    """Finds the bins a block's responses fall into, and how many in each. Voxels at the volume's border have none."""
+    """Finds the bins a block's responses fall into, and how many in each. Voxels at the volume's border have none.
+
+    Responses of exactly 0 are left out: they are background that an instrument or a reader filled in, not measured.
+    """
 
     plane: tuple[int, int]
 
@@ -131,16 +139,20 @@ class _Responses:
             last = min(own[axis].stop, read[axis].stop - 1) + 1
             part[axis] = slice(first - read[axis].start, max(first, last) - read[axis].start)
         slices = np.moveaxis(arrays[0][tuple(part)], self.plane, (-2, -1))
-        counts = np.zeros(BINS, np.int64)
+        met, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         if min(slices.shape[-2:]) < 3:
-            return counts[:0], counts[:0]
+            return met[0], counts[0]
         for index in np.ndindex(slices.shape[:-2]):
             values = to_floats(slices[index], np.dtype(np.float64), finite=True)
             values = values[:, 2:] - 2 * values[:, 1:-1] + values[:, :-2]
             values = np.abs(values[2:] - 2 * values[1:-1] + values[:-2])
-            counts += np.bincount(values.view(np.int64).ravel() >> SHIFT, minlength=BINS)
-        met = np.flatnonzero(counts)
-        return met, counts[met]
+            bins = values.view(np.int64)[values > 0] >> SHIFT
+            least = int(bins.min(initial=BINS))
+            counted = np.bincount(bins - least)
+            met.append(np.flatnonzero(counted) + least)
+            counts.append(counted[met[-1] - least])
+        bins, place = np.unique(np.concatenate(met), return_inverse=True)
+        return bins, np.bincount(place, np.concatenate(counts), len(bins)).astype(np.int64)
 
 
 def start() -> Counts:
@@ -156,15 +168,12 @@ def add(state: Counts, block: Block, met: tuple[Counts, Counts]) -> Counts:
 
 
 def finish(state: Counts) -> float:
-    """Return the standard deviation of the noise; 0 where every response is 0.
-
-    Responses of exactly 0 are left out: they are background that an instrument or a reader filled in, not measured.
-    """
-    counts = state.copy()
-    counts[0] = 0
-    total = int(counts.sum())
-    if total == 0:
+    """Return the standard deviation of the noise; 0 where every response is 0."""
+    met = np.flatnonzero(state)
+    if met.size == 0:
         return 0.0
-    middle = int(np.searchsorted(np.cumsum(counts), (total + 1) // 2))
-    centre = np.array((middle << SHIFT) + (1 << (SHIFT - 1)), np.int64).view(np.float64)
-    return float(centre) / NORMAL_MEDIAN / MASK_NORM
+    counts = state[met]
+    centres = ((met << SHIFT) + (1 << (SHIFT - 1))).view(np.float64)
+    # Half of a bin lies below its centre: between the few values that integers leave, the median is interpolated.
+    below = np.cumsum(counts) - counts / 2
+    return float(np.interp(counts.sum() / 2, below, centres)) / NORMAL_MEDIAN / MASK_NORM

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from emstore.operation import Operation, Result
 from emstore.processor import Params
-from emstore.processors.denoise.noise import ESTIMATE_BYTES, NoiseParams, UnitNoise
+from emstore.processors.denoise.noise import NoiseParams, UnitNoise
 from emstore.processors.denoise.selection import Axes, filtered, only
 from emstore.processors.denoise.unitwise import Unitwise
 from emstore.processors.denoise.values import Floats, notes, result_type, working_type
@@ -59,7 +59,7 @@ class TotalVariation:
             Unitwise(_Chambolle(params.strength, params.eps, params.iterations), axes, noise, work, dtype),
             noise.reduction,
             whole=tuple(volume.grid.dims[axis] for axis in axes),
-            work_bytes=max(ESTIMATE_BYTES, work.itemsize * (3.0 * len(axes) + 6)),
+            work_bytes=max(noise.work_bytes, work.itemsize * (3.0 * len(axes) + 7)),
         )
 
 

@@ -45,6 +45,13 @@ def notes(volume: Volume, dtype: ResultType) -> tuple[str, ...]:
     return (f"Results are rounded to the nearest {volume.dtype.newbyteorder('=')}; any beyond its range is set to its end.",)
 
 
+def beyond_exact(values: npt.NDArray[Any]) -> bool:
+    """Say whether there are integers beyond 2^53, which float64 does not hold exactly."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or values.size == 0:
+        return False
+    return int(values.max()) > EXACT or int(values.min()) < -EXACT
+
+
 def to_floats(values: npt.NDArray[Any], dtype: np.dtype[Any], *, finite: bool = False) -> Floats:
     """Return a copy of stored values as floats.
 
@@ -62,9 +69,8 @@ def to_floats(values: npt.NDArray[Any], dtype: np.dtype[Any], *, finite: bool = 
     InvalidInput
         64-bit integers beyond 2^53, or values that are not finite.
     """
-    if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size:
-        if int(values.max()) > EXACT or int(values.min()) < -EXACT:
-            raise InvalidInput("holds integers beyond 2^53, which no floating-point number holds exactly", fix="rescale it first")
+    if beyond_exact(values):
+        raise InvalidInput("holds integers beyond 2^53, which no floating-point number holds exactly", fix="rescale it first")
     if finite and values.dtype.kind == "f" and not np.isfinite(values).all():
         raise InvalidInput(
             "holds NaN or infinity, which this method would spread over its neighbourhood",
