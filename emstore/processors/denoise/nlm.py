@@ -39,7 +39,7 @@ class NonLocalMeans:
     squared difference of the patches around ``i`` and ``j`` ([1]_, section 2, with patches of even weight). Beyond the border the
     volume is mirrored (c b a | a b c).
 
-    `skimage.restoration.denoise_nl_means` computes nearly the same, but its quick way sums along the whole array, so that the last
+    `skimage.restoration.denoise_nl_means` computes nearly the same, but its quick way sums along the whole array, so the last
     bits depend on where the array begins and tip patches over its cut-off, and its other way gives NaN where neighbours differ
     by some hundred times `strength` sigma (its approximate ``exp`` overflows; seen in 0.26). Here every distance is summed on
     its own: a cut into blocks changes nothing.

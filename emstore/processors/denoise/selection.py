@@ -1,5 +1,6 @@
 """Which axes of which volumes are filtered."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ def filtered(volume: Volume, axes: Axes) -> tuple[int, ...]:
         raise InvalidInput(
             f"{axes!r} needs {'two axes' if axes == 'slice' else 'an axis'} of space; the axes are {', '.join(dims)}",
             where=volume.name,
-            fix="name the axes to filter along, e.g. axes=" + ",".join(dims[-2:]),
+            fix=f"name the axes to filter along, e.g. axes={json.dumps(dims[-2:])}",
         )
     return space if axes == "volume" else space[-2:]
 
