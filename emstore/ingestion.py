@@ -19,6 +19,7 @@ from emstore.errors import Damaged, Interrupted, InvalidInput, Kind, NotFound
 from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
 from emstore.geometry import AxisKind
 from emstore.inspection import Inspection, choose, open_source
+from emstore.labels import as_labels
 from emstore.provenance import environment
 from emstore.provenance.record import Activity, Left, Random, Record, Software, SourceFile
 from emstore.source import Source
@@ -62,6 +63,7 @@ def ingest(
     take_all: bool = False,
     spacing: Sequence[float] | None = None,
     unit: str | None = None,
+    labels: bool = False,
     memory: int = DEFAULT_MEMORY,
     pyramid: bool = True,
     allow_partial: bool = False,
@@ -86,6 +88,9 @@ def ingest(
         Distance between samples of the spatial axes in array order (``z, y, x``), in `unit`, where the source does not say.
     unit : str, optional
         Unit of `spacing`; must be given with it.
+    labels : bool
+        The values are labels (a mask, a segmentation), whatever the source says of them: no value is ever averaged. Whole
+        numbers in floats become int32, booleans uint8. Any other value ends the ingest.
     memory : int
         Budget for the whole process, bytes.
     pyramid : bool
@@ -115,6 +120,7 @@ def ingest(
         for left in inspection.skipped:
             listener(Noted(target, f"left out {left.name}: {left.reason}"))
         chosen = [_with_spacing(v, spacing, unit) for v in choose(inspection, select, take_all)]
+        chosen = [as_labels(v) for v in chosen] if labels else chosen
         if select is None and not take_all and (others := len(inspection.volumes) - 1):
             listener(
                 Noted(target, f"{others} more signal{'s' * (others > 1)} not taken; see `emstore inspect`, --select and --all")
@@ -122,7 +128,7 @@ def ingest(
         packed = {path: i.packed_in for i in source.items if i.packed_in is not None for path in (i.path, i.path.resolve())}
         names = _array_names(place.array, chosen)
         store.backend.probe()
-        job = _Job(store, inspection, packed, memory, pyramid, allow_partial, plan_told, listener, {})
+        job = _Job(store, inspection, packed, labels, memory, pyramid, allow_partial, plan_told, listener, {})
         return [_ingest_one(job, Place(place.dataset, name), volume) for name, volume in zip(names, chosen, strict=True)]
 
 
@@ -133,6 +139,7 @@ class _Job:
     store: Store
     inspection: Inspection
     packed: dict[Path, Path]
+    labels: bool
     memory: int
     pyramid: bool
     allow_partial: bool
@@ -156,6 +163,8 @@ def _ingest_one(job: _Job, place: Place, volume: Volume) -> Ingested:
         "plan": plan.to_json(),
         "allow_partial": job.allow_partial,
     }
+    if job.labels:
+        params["labels"] = True
     settings = digest(
         canonical(
             {

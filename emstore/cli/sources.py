@@ -22,6 +22,7 @@ SelectOption = Annotated[str | None, typer.Option("--select", metavar="NAME", he
 AllOption = Annotated[bool, typer.Option("--all", help="Take every signal, each into ARRAY-NAME.")]
 SpacingOption = Annotated[str | None, typer.Option("--spacing", metavar="Z,Y,X", help="Voxel size where the source has none.")]
 UnitOption = Annotated[str | None, typer.Option("--unit", help="Unit of --spacing, e.g. nm.")]
+LabelsOption = Annotated[bool, typer.Option("--labels", help="The values are labels (a mask), not intensities.")]
 MemoryOption = Annotated[str, typer.Option("--memory", metavar="SIZE", help="Most memory to use, e.g. 512MiB or 4GiB.")]
 PyramidOption = Annotated[bool, typer.Option("--pyramid/--no-pyramid", help="Also write coarser scale levels.")]
 
@@ -51,6 +52,7 @@ def ingest(
     take_all: AllOption = False,
     spacing: SpacingOption = None,
     unit: UnitOption = None,
+    labels: LabelsOption = False,
     memory: MemoryOption = "1GiB",
     pyramid: PyramidOption = True,
     allow_partial: PartialOption = False,
@@ -70,6 +72,7 @@ def ingest(
             take_all=take_all,
             spacing=steps,
             unit=unit,
+            labels=labels,
             memory=budget,
             pyramid=pyramid,
             allow_partial=allow_partial,
