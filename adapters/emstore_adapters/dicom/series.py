@@ -18,6 +18,7 @@ from emstore_adapters.dicom.mosaic import is_mosaic, mosaic_planes
 from emstore_adapters.dicom.planes import DicomFile, Plane, classic_planes
 from emstore_adapters.dicom.quiet import quiet
 from emstore_adapters.dicom.reader import FileBytes, ParsedFile, guarded, parse
+from emstore_adapters.dicom.segments import Segments, find_segments, is_segmentation
 from emstore_adapters.dicom.stacks import Stack, find_stacks
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Found:
     stack: Stack | None
     labels: dict[str, str]
     notes: tuple[str, ...] = ()
+    segments: Segments | None = None
+    """What the frames mean, for a segmentation."""
 
 
 def read_series(source: Source) -> list[Series]:
@@ -102,7 +105,11 @@ def find_volumes(source: Source, series: Series) -> list[Found]:
     """
     volumes: list[Found] = []
     groups: dict[tuple[Any, ...], list[Plane]] = {}
+    segmented: list[Found] = []
     for file in series.files:
+        if is_segmentation(file):
+            segmented += guarded(partial(_segmented, series, file), file.item.name)
+            continue
         if not file.planes:
             volumes.append(Found(series, (file,), None, {}))
         for plane in file.planes:
@@ -111,7 +118,14 @@ def find_volumes(source: Source, series: Series) -> list[Found]:
         for stack in _stacks(source, planes):
             files = tuple(dict.fromkeys(plane.file for time in stack.times for plane in time))
             volumes.append(Found(series, files, stack, _labels(stack)))
-    return _with_split_notes(volumes)
+    return [*_with_split_notes(volumes), *segmented]
+
+
+def _segmented(series: Series, file: DicomFile) -> list[Found]:
+    with quiet():
+        parts = find_segments(file, parse(file.item).dataset)
+    labels = [{"segment": f"segment{part.number}"} if len(parts) > 1 else {} for part in parts]
+    return [Found(series, (file,), part.stack, label, part.notes, part) for part, label in zip(parts, labels, strict=True)]
 
 
 def _read(parsed: ParsedFile, source: Source) -> DicomFile | None:

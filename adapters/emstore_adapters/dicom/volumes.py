@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from emstore.geometry import Axis, Grid
 from emstore.header import json_safe
-from emstore.volume import ValueScale, Volume
+from emstore.volume import LazyArray, ValueScale, Volume, VolumeKind
 from emstore_adapters.dicom import values
 from emstore_adapters.dicom.geometry import MILLIMETER, colour_axis, stack_grid
 from emstore_adapters.dicom.header import build_header
 from emstore_adapters.dicom.planes import DicomFile, Plane, Rescale, rescale_of
 from emstore_adapters.dicom.quiet import quiet
 from emstore_adapters.dicom.reader import guarded, parse
+from emstore_adapters.dicom.segments import SegmentArray, Segments
 from emstore_adapters.dicom.series import Found
 from emstore_adapters.dicom.spacing import pixel_spacing
 from emstore_adapters.dicom.stackarray import PlaneArray, PlaneSource
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _SCANNERS: Final = frozenset({"ct", "mr", "pt"})
-_LABEL_ORDER: Final = ("echo", "stack", "view", "size")
+_LABEL_ORDER: Final = ("echo", "stack", "view", "size", "segment")
 
 
 def build_volumes(found: Sequence[Found]) -> list[Volume]:
@@ -41,6 +43,8 @@ def build_volumes(found: Sequence[Found]) -> list[Volume]:
 def _volume_of(name: str, found: Found) -> Volume:
     with quiet():
         dataset = parse(found.files[0].item).dataset
+        if found.segments is not None:
+            return _segmentation(name, found, dataset, found.segments)
         return _cine(name, found, dataset) if found.stack is None else _stack(name, found, dataset, found.stack)
 
 
@@ -116,6 +120,21 @@ def _cine(name: str, found: Found, dataset: "Dataset") -> Volume:
     return _volume(name, found, dataset, data, grid, scale, attributes, (*notes, *found.notes, *scale_notes))
 
 
+def _segmentation(name: str, found: Found, dataset: "Dataset", segments: Segments) -> Volume:
+    """Build the volume of a segmentation: labels, or the fractions of one segment."""
+    file = found.files[0]
+    layout = file.reader.layout
+    grid, notes = stack_grid(segments.stack, layout.rows, layout.columns, 1, None)
+    attributes = _attributes(dataset, file) | {"segmentation_type": segments.type, "segments": list(segments.table)}
+    data = SegmentArray(file.reader, segments)
+    if segments.fraction is None:
+        volume = _volume(name, found, dataset, data, grid, None, attributes, (*notes, *found.notes))
+        return replace(volume, kind=VolumeKind.LABELS, window=None)
+    largest, quantity = segments.fraction
+    scale = ValueScale(1 / largest, 0.0, quantity)
+    return replace(_volume(name, found, dataset, data, grid, scale, attributes, (*notes, *found.notes)), window=(0.0, largest))
+
+
 def _frame_axis(dataset: "Dataset", file: DicomFile) -> tuple[Axis | None, tuple[str, ...]]:
     """Return what the frames of a file run over: time, or slices where a scanner only states their distance."""
     frames = file.reader.layout.frames
@@ -136,7 +155,7 @@ def _volume(
     name: str,
     found: Found,
     dataset: "Dataset",
-    data: PlaneArray,
+    data: LazyArray,
     grid: Grid,
     scale: ValueScale | None,
     attributes: dict[str, Any],
