@@ -191,9 +191,13 @@ def _bytes(
 
 
 def _typical(blocks: Blocks) -> list[Block]:
-    """Return the blocks at the beginning, in the middle and at the end along every axis: no other reads more."""
+    """Return blocks of which none other reads more: at the beginning, in the middle and at the end along every axis.
+
+    Several in the middle, since what a new sample between old ones is made from depends on where it falls.
+    """
     counts = blocks.counts
-    return [blocks.at(index) for index in {tuple(n * k // 2 if k < 2 else n - 1 for n in counts) for k in range(3)}]
+    middle = {tuple(min(n // 2 + k, n - 1) for n in counts) for k in range(4)}
+    return [blocks.at(index) for index in {(0,) * len(counts), tuple(n - 1 for n in counts)} | middle]
 
 
 def _waste(blocks: Blocks) -> float:

@@ -75,7 +75,7 @@ class Calibrate:
                 if key not in volume.header.terms:
                     raise InvalidInput(f"there is no term {key!r} to take out", where=volume.name)
                 del terms[key]
-        result = Result.like(volume, grid=grid, terms=terms, attributes=dict(volume.attributes), notes=(*volume.notes, *notes))
+        result = Result.like(volume, grid=grid, terms=terms, attributes=dict(volume.attributes), notes=tuple(notes))
         work = Cut((0,) * len(grid.axes), result.dtype)
         return Operation(result, work.apply, needs=work.needs, work_bytes=0)
 

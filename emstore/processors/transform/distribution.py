@@ -102,7 +102,7 @@ class Distribution:
             rank = percent / 100 * (total - 1)
             below = int(np.floor(rank))
             a, b = (self._value(int(np.searchsorted(last, k))) for k in (below, min(below + 1, total - 1)))
-            found.append(a if a == b else a + (b - a) * (rank - below))
+            found.append(a if a == b or rank == below else a + (b - a) * (rank - below))
         return tuple(found)
 
     def _value(self, place: int) -> float:

@@ -109,15 +109,15 @@ class Ends:
             They are the same: nothing to stretch.
         """
         low, high = state.percentiles(self.percents)
-        if not low < high:
-            raise InvalidInput(
-                f"percentiles {self.percents[0]:g} and {self.percents[1]:g} are both {low:g}: nothing lies between them",
-                fix="take percentiles further apart, or state values",
-            )
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InvalidInput(
                 f"percentiles {self.percents[0]:g} and {self.percents[1]:g} are {low:g} and {high:g}",
                 fix="take percentiles further in, so that they leave infinite values out, or state values",
+            )
+        if not low < high:
+            raise InvalidInput(
+                f"percentiles {self.percents[0]:g} and {self.percents[1]:g} are both {low:g}: nothing lies between them",
+                fix="take percentiles further apart, or state values",
             )
         return low, high
 

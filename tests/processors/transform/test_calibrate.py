@@ -99,7 +99,7 @@ def test_terms_are_set_and_taken_out_and_everything_else_stays() -> None:
     )
     assert result.terms == {"sample/identifier_sample": "A7", "sample/thickness": {"value": 3.0, "unit": "nanometer"}}
     assert (result.grid, result.kind, result.modality) == (volume.grid, VolumeKind.LABELS, "tem")
-    assert (result.attributes, result.notes) == ({"a": 1}, ("read",))
+    assert (result.attributes, result.notes) == ({"a": 1}, ())  # how the source was read is told there
     assert header.terms["sample/identifier_sample"] == "A6"
     with pytest.raises(InvalidInput, match="no term"):
         planned(Calibrate(), volume, terms={"sample/nothing": None})

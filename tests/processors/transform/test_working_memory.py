@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from emstore.blocks.compute import Blocks, cut
+from emstore.blocks.layout import _typical
 from emstore.geometry import Axis
+from emstore.operation import Block
 from emstore.processor import Processor
 from emstore.processors.interpolate import Cubic, Linear, Nearest
 from emstore.processors.register import Slices
@@ -84,3 +86,19 @@ def test_no_block_takes_more_than_stated(processor: Processor, params: dict[str,
                 tracemalloc.stop()
                 given = result.nbytes if isinstance(result, np.ndarray) else 0
                 assert peak - given <= allowed, (size, index, (peak - given) / voxels, operation.work_bytes)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 7])
+@pytest.mark.parametrize("height", [1, 3, 8])
+def test_no_block_reads_more_than_was_projected(factor: int, height: int) -> None:
+    volume = over(np.zeros((30, 64, 64), np.uint16))
+    operation = planned(Cubic(), volume, factor=factor)
+    assert operation.result is not None
+    shape = operation.result.grid.shape
+    blocks = Blocks(operation, (volume.shape,), cut(shape, (height, 64, 64)))
+
+    def read(one: Block) -> int:
+        return prod(s.stop - s.start for s in one.inputs[0])
+
+    # The blocks that the projection looks at stand for all of them.
+    assert max(map(read, blocks)) == max(map(read, _typical(blocks)))
