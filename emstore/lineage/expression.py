@@ -192,7 +192,7 @@ class _Parser:
     def one(self) -> Condition:
         self.depth += 1
         if self.depth > DEEPEST:
-            refuse(self.text, self.at, f"more than {DEEPEST} conditions within each other")
+            refuse(self.text, self.peek().at, f"more than {DEEPEST} conditions within each other")
         try:
             if self.taken("not"):
                 return Not(self.one())

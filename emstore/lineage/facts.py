@@ -186,26 +186,26 @@ def _unknown(text: str, at: int, name: str, names: tuple[str, ...], what: str) -
     refuse(text, at, f"there is no {what} {name!r}", fix)
 
 
-def _comparison(compare: Compare, known: _Known, text: str) -> None:
-    value, operator, field = compare.value, compare.operator, compare.field
+def _comparison(asked: Compare, known: _Known, text: str) -> None:
+    value, operator, field = asked.value, asked.operator, asked.field
     given = date if isinstance(value, date) else type(value)
     if known.type not in (None, given):
         fix = {Quantity: "write its unit, e.g. 2 mm", str: "put text between quotes"}.get(known.type or object)
-        refuse(text, compare.at, f"{field} is {_WORDS[known.type or str]}, not {_WORDS[given]}", fix)
+        refuse(text, asked.at, f"{field} is {_WORDS[known.type or str]}, not {_WORDS[given]}", fix)
     if operator == "~" and given is not str:
-        refuse(text, compare.at, "~ looks for text in a text", "put it between quotes")
+        refuse(text, asked.at, "~ looks for text in a text", "put it between quotes")
     if operator in ("<", "<=", ">", ">=") and given in (str, bool):
-        refuse(text, compare.at, f"{_WORDS[given]} cannot be compared by {operator}", "use == != or, for text, ~")
+        refuse(text, asked.at, f"{_WORDS[given]} cannot be compared by {operator}", "use == != or, for text, ~")
     if known.choices and operator != "~" and str(value).lower() not in known.choices:
-        refuse(text, compare.at, f"{field} is never {value!r}", f"it is one of {', '.join(known.choices)}")
+        refuse(text, asked.at, f"{field} is never {value!r}", f"it is one of {', '.join(known.choices)}")
 
 
-def holds(compare: Compare, facts: Facts) -> bool:
+def holds(asked: Compare, facts: Facts) -> bool:
     """Whether a comparison holds for a version. What is not known equals nothing, and is neither less nor more."""
-    found = FIELDS[compare.field.path[0]].values(facts, compare.field.path[1:])
-    if compare.operator == "!=":
-        return not any(_compare(each, "==", compare.value) for each in found)
-    return any(_compare(each, compare.operator, compare.value) for each in found)
+    found = FIELDS[asked.field.path[0]].values(facts, asked.field.path[1:])
+    if asked.operator == "!=":
+        return not any(compare(each, "==", asked.value) for each in found)
+    return any(compare(each, asked.operator, asked.value) for each in found)
 
 
 def true(field: Field, facts: Facts) -> bool:
@@ -213,7 +213,8 @@ def true(field: Field, facts: Facts) -> bool:
     return any(each not in (None, False) for each in FIELDS[field.path[0]].values(facts, field.path[1:]))
 
 
-def _compare(found: Any, operator: str, value: Any) -> bool:
+def compare(found: Any, operator: str, value: Any) -> bool:
+    """Whether something known stands in a relation to a value of an expression; of another kind, it does not."""
     match value:
         case bool():
             return found is value and operator == "=="

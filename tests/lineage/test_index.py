@@ -290,6 +290,7 @@ def test_several_may_fill_it_at_once(lab: Store, tmp_path: Path) -> None:
 # -- closures, against networkx --------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=80), st.integers(0, 30), st.none() | st.integers(1, 4)
 )
