@@ -11,6 +11,7 @@ from skimage.metrics import structural_similarity
 
 import emstore
 from command_line import call, result
+from emstore.blocks import layout
 from emstore.processing import process
 from emstore.store import Version, chunking, open_version
 from emstore.table import Table
@@ -26,9 +27,10 @@ SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, 
 
 @pytest.fixture
 def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Version, Version]:
-    """The noisy and the true volume, in chunks of 8^3 and shards of 16^3."""
+    """The noisy and the true volume, in chunks of 8^3 and shards of 16^3, measured in blocks of 16^3."""
     monkeypatch.setattr(chunking, "CHUNK_VOXELS", 8**3)
     monkeypatch.setattr(chunking, "SHARD_VOXELS", 16**3)
+    monkeypatch.setattr(layout, "TABLE_BLOCK", 16)
     emstore.create_store(str(tmp_path / "lab.zarr"))
     return tuple(
         seal(on_grid(values, name=name), f"{tmp_path}/lab.zarr/lab/{name}")
