@@ -1,5 +1,9 @@
 """BM3D against the library itself, where it is installed; and what is said where it is not."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -37,6 +41,39 @@ def test_slices_too_small_for_the_library_are_refused(shape: tuple[int, ...]) ->
     pytest.importorskip("bm3d", reason="the extra bm3d is not installed (its licence is non-commercial)")
     with pytest.raises(InvalidInput, match="at least 16 by 16"):
         planned(Bm3d(), over(np.ones(shape, np.uint8)))
+
+
+MEASURE = """
+import numpy as np
+from emstore.operation import Block
+from emstore.processors.denoise import Bm3d
+from in_blocks import over, planned
+
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1024
+
+def block(n):
+    values = np.random.default_rng(0).normal(100, 9, (n, n)).astype(np.float32)
+    operation, whole = planned(Bm3d(), over(values), sigma=9.0), (slice(0, n),) * 2
+    before = peak()
+    operation.apply(Block(0, whole, (whole,)), [values], None)
+    print(peak() - before, operation.work_bytes * n * n + 4 * n * n)
+
+block(64)
+block(256)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_memory_is_what_was_said() -> None:
+    """In a process of its own: the library's memory is its own, unseen by Python."""
+    pytest.importorskip("bm3d", reason="the extra bm3d is not installed (its licence is non-commercial)")
+    path = os.pathsep.join(p for p in sys.path if p)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": path}
+    )
+    used, said = map(float, done.stdout.splitlines()[-1].split())
+    assert 0.3 * said < used <= said, done.stderr
 
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
