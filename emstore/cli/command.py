@@ -3,17 +3,21 @@
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 from emstore.cli.exit_codes import BROKEN_PIPE
 from emstore.cli.output import Output
 from emstore.errors import Capacity, EmstoreError, Interrupted
+
+GRACE: Final = 4.0
+"""How long a stopped command may take to end in order, seconds."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON: one object, after one line per event for long work.")]
 
@@ -22,11 +26,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON: one object
 def command(as_json: bool) -> Iterator[Output]:
     """Run a command's body: give it an `Output`, and end the process with the right code whatever happens.
 
-    Ctrl-C and SIGTERM stop the work where it is clean to stop, exit code 130. An exception that is not emstore's own is a
+    Ctrl-C and SIGTERM stop the work where it is clean to stop, exit code 130; what then goes on for longer than `GRACE` (one
+    block may take minutes) is left as if killed, which resumes as well. An exception that is not emstore's own is a
     mistake somewhere: exit code 70, without its traceback unless ``EMSTORE_DEBUG`` is set.
     """
     out = Output(as_json)
-    before = signal.signal(signal.SIGTERM, _stop)
+    grace = threading.Timer(GRACE, _leave, [out])
+    grace.daemon = True
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        """Take a request to end like Ctrl-C; a second one does not disturb the clearing up."""
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        grace.start()
+        raise KeyboardInterrupt
+
+    # Ctrl-C stays ignored where it is: shells have it so for what runs in the background.
+    heard = [signal.SIGTERM] if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else [signal.SIGTERM, signal.SIGINT]
+    before = {each: signal.signal(each, stop) for each in heard}
     try:
         yield out
         out.close()
@@ -36,9 +53,11 @@ def command(as_json: bool) -> Iterator[Output]:
     except BrokenPipeError:
         leave_quietly()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop: nothing may reach the user as a traceback
+        grace.cancel()
         fail(out, error)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def fail(out: Output, error: BaseException) -> NoReturn:
@@ -75,7 +94,10 @@ def leave_quietly() -> NoReturn:
     raise SystemExit(BROKEN_PIPE)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Take a request to end like Ctrl-C; a second one does not disturb the clearing up."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
+def _leave(out: Output) -> None:
+    """End at once, after a request to stop: nothing half-done is visible, and the next run takes over from a dead process."""
+    error = explain(KeyboardInterrupt())
+    out.error(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(error.exit_code)

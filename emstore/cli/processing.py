@@ -1,6 +1,7 @@
 """The verbs ``process``, ``processors`` and ``reproduce``: new versions from others, and from the Record of one."""
 
 import json
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -209,6 +210,8 @@ def _executor(cluster: str | None, processes: int | None, threads: int | None) -
         return None
     from emstore.blocks.executors import Cluster, Processes, Threads
 
+    # A command that is stopped may leave at once; Python's own clearing up after it is nothing to tell the user.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     if cluster is not None:
         if cluster.partition(":")[0] not in ("local", "tcp", "tls"):
             raise InvalidInput(
