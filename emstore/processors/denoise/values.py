@@ -22,8 +22,8 @@ class ResultParams(AxesParams):
 
     dtype: ResultType = Field(
         "float32",
-        description="type of the result: float32 (whole numbers up to 2^24 stay exact), float64, or same (the input's own; integers "
-        "are rounded to the nearest)",
+        description="type of the result: float32 (whole numbers up to 2^24 stay exact), float64, or same (the input's own; "
+        "integers are rounded to the nearest)",
     )
 
 
