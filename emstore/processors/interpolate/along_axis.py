@@ -12,7 +12,7 @@ from emstore.errors import InvalidInput, Kind
 from emstore.geometry import Axis, AxisKind, Grid, units
 from emstore.operation import Block, Operation, Result
 from emstore.processor import Params
-from emstore.processors.interpolate.sampling import Between, Floats, Method, check_method, ranges, span, weigh
+from emstore.processors.interpolate.sampling import Between, Floats, Method, check_method, runs, span, weigh
 from emstore.volume import Region, Volume
 
 _LARGEST: Final = 1 << 24
@@ -52,9 +52,12 @@ class AlongAxis:
 
 
 def sampled(volume: Volume, name: str, taps: Between, grid: Grid, notes: tuple[str, ...]) -> Operation:
-    """Return the operation that samples a volume along one axis onto a grid, and says which samples no instrument measured."""
+    """Return the operation that samples a volume along one axis onto a grid, and says which samples no instrument measured.
+
+    That is the attribute ``synthetic``: every sample of its ``axis`` but those in the ranges ``measured``, which are copies.
+    """
     result = Result.like(
-        volume, grid=grid, attributes={"synthetic": {"axis": name, "ranges": ranges(taps.synthetic)}}, notes=notes
+        volume, grid=grid, attributes={"synthetic": {"axis": name, "measured": runs(~taps.synthetic)}}, notes=notes
     )
     work = AlongAxis(grid.dims.index(name), taps, result.dtype)
     return Operation(

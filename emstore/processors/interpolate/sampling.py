@@ -251,10 +251,18 @@ def settle(total: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.clip(total, float(limits.min), high, out=total).astype(dtype)
 
 
-def ranges(flags: npt.NDArray[np.bool_]) -> list[list[int]]:
-    """Return where flags are set, as ``[start, stop]`` pairs, stop not included."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [[int(a), int(b)] for a, b in edges.reshape(-1, 2)]
+def runs(flags: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Return where flags are set as few ``[start, stop, step]``, as of Python's `range`."""
+    found: list[list[int]] = []
+    at = np.flatnonzero(flags).tolist()
+    steps = np.diff(at)
+    first = 0
+    while first < len(at):
+        other = np.flatnonzero(steps[first:] != steps[first]) if first < len(steps) else np.empty(0, np.int64)
+        last = first + int(other[0]) if other.size else len(at) - 1
+        found.append([at[first], at[last] + 1, int(steps[first]) if last > first else 1])
+        first = last + 1
+    return found
 
 
 def check_method(volume: Volume, method: Method, *, instead: str) -> None:

@@ -13,6 +13,7 @@ from scipy.interpolate import CubicHermiteSpline, interp1d
 from emstore.errors import InvalidInput, Kind
 from emstore.geometry import Affine, Axis, AxisKind, Space
 from emstore.processors.interpolate import Cubic, Linear, Nearest
+from emstore.processors.interpolate.sampling import runs
 from emstore.volume import VolumeKind
 from in_blocks import arrays, axes_of, over, planned, run, same_whatever_the_blocks
 
@@ -72,17 +73,13 @@ def test_a_factor_gives_what_scipy_gives_in_any_blocks(
     np.testing.assert_allclose(new.coordinates(), fine * scale, rtol=1e-12, atol=1e-12)
     assert new.uniform is not irregular
     told = operation.result.attributes["synthetic"]
-    flags = np.zeros(got.shape[axis], bool)
-    for start, stop in told["ranges"]:
-        flags[start:stop] = True
-    assert told["axis"] == name
-    assert np.flatnonzero(~flags).tolist() == [k * factor for k in range(n)]
+    assert told == {"axis": name, "measured": [[0, (n - 1) * factor + 1, factor]]}
 
     # what they are
     expected = limited(reference(method, x, values, fine, axis), values.dtype)
     largest = float(np.abs(values.astype(np.float64)).max())
     if values.dtype.kind == "f":
-        tolerance = largest * float(np.finfo(values.dtype).eps) * 4
+        tolerance = largest * max(4 * float(np.finfo(values.dtype).eps), 1e-12)
     else:  # rounded: at most half a step off, and what a double cannot tell
         tolerance = 0.5 + largest * 1e-13
     np.testing.assert_allclose(got.astype(np.float64), expected, atol=tolerance, rtol=0)
@@ -165,7 +162,7 @@ def test_isotropic_copies_the_slices_it_meets() -> None:
     volume = over(values, *axes_of("zyx", values.shape, z=15.0, y=5.0, x=5.0))
     operation = planned(Cubic(), volume, isotropic=True)
     assert operation.result is not None
-    assert operation.result.attributes["synthetic"] == {"axis": "z", "ranges": [[1, 3], [4, 6], [7, 9], [10, 12]]}
+    assert operation.result.attributes["synthetic"] == {"axis": "z", "measured": [[0, 13, 3]]}
     assert run(Cubic(), volume, isotropic=True)[::3].tobytes() == values.tobytes()
 
 
@@ -277,3 +274,19 @@ def test_only_what_is_needed_is_read() -> None:
     assert operation.needs((slice(40, 41), *rest)) == ((slice(10, 11), *rest),)  # a copy
     assert operation.needs((slice(41, 42), *rest)) == ((slice(9, 13), *rest),)
     assert operation.needs((slice(0, 397), *rest)) == ((slice(0, 100), *rest),)
+
+
+@given(st.lists(st.booleans(), max_size=30))
+def test_runs_are_pythons_ranges(flags: list[bool]) -> None:
+    there = [k for a, b, step in runs(np.array(flags, bool)) for k in range(a, b, step)]
+    assert there == [k for k, flag in enumerate(flags) if flag]
+
+
+def test_measured_slices_between_uneven_steps_are_told() -> None:
+    z = Axis("z", 4, unit="nanometer", positions=(0.0, 1.0, 2.5, 4.0))
+    volume = over(np.zeros((4, 2, 2)), z, *axes_of("yx", (2, 2), y=1.0, x=1.0))
+    operation = planned(Linear(), volume, isotropic=True)
+    assert operation.result is not None
+    assert operation.result.grid.axes[0].coordinates().tolist() == [0, 1, 2, 3, 4]
+    measured = {k for a, b, step in operation.result.attributes["synthetic"]["measured"] for k in range(a, b, step)}
+    assert measured == {0, 1, 4}
