@@ -99,11 +99,12 @@ def open_items(refs: Item | Sequence[Item], level: int) -> tuple[list[tuple[Cut,
 
 
 def _opened(ref: object) -> Version:
-    if isinstance(ref, Version):
-        return ref
-    if isinstance(ref, str):
-        return open_version(ref)
-    raise InvalidInput(f"{ref!r} is no version", fix="give STORE/DATASET/ARRAY[/vN], or what emstore.open returned")
+    if not isinstance(ref, str | Version):
+        raise InvalidInput(f"{ref!r} is no version", fix="give STORE/DATASET/ARRAY[/vN], or what emstore.open returned")
+    version = open_version(ref) if isinstance(ref, str) else ref
+    if version.is_table:
+        raise InvalidInput("this version holds a table, which has no patches", where=version.ref, fix="read it with .table()")
+    return version
 
 
 def _check_grids(grids: Mapping[str, Grid], versions: Mapping[str, Version]) -> None:

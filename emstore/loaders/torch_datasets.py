@@ -3,6 +3,7 @@
 The classes stand in a module of their own, not in a function, so that workers started afresh find them by name.
 """
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -85,7 +86,15 @@ class IterablePatches(IterableDataset[Tensors]):
         return self._length
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin at the start of an epoch; without this call every epoch is the same."""
+        """Begin at the start of an epoch; without this call every epoch is the same.
+
+        Raises
+        ------
+        InvalidInput
+            It is no whole number, 0 or more.
+        """
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
+            raise InvalidInput(f"there is no epoch {epoch!r}", fix="epochs count from 0")
         self._begin.copy_(torch.tensor([epoch, 0, 0, 0, 0]))
         self._served = 0
 
@@ -120,7 +129,9 @@ class IterablePatches(IterableDataset[Tensors]):
         """
         mine = self.state_dict()
         try:
-            begin = [int(state[name]) for name in ("epoch", "samples", "batches", "batch_size", "workers")]
+            begin = [operator.index(state[name]) for name in ("epoch", "samples", "batches", "batch_size", "workers")]
+            if min(begin) < 0:
+                raise ValueError(f"{min(begin)} is below 0")
             differing = [name for name in ("patches", "rank", "ranks") if state[name] != mine[name]]
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"this is no position of a dataset: {error!r}", fix="give what state_dict() returned") from error

@@ -20,7 +20,8 @@ from emstore.loaders.patches import Patches
 from emstore.loaders.reader import Reader
 from emstore.loaders.tiling import Tiling
 from emstore.store.backend import Backend
-from sealed import seal, volume
+from emstore.table import Column, Table
+from sealed import seal, seal_a_table, volume
 from training_versions import SHAPES, counted, put
 
 Start = tuple[int, ...]
@@ -465,6 +466,13 @@ def test_memory_is_refused_before_reading(large: emstore.Version, versions: dict
         Patches.of(version, patch=(8, 8, 8), memory=needed)
         with pytest.raises(Capacity):
             Patches.of(version, patch=(8, 8, 8), memory=needed - 8)
+
+
+def test_a_table_has_no_patches(lab: Path) -> None:
+    table = seal_a_table(Table("counts", {"n": Column(np.arange(3))}), f"{lab}/made/table")
+    for ref in (table, table.ref):
+        with pytest.raises(InvalidInput, match="holds a table"):
+            Patches.of(ref, patch=(1,))
 
 
 def test_what_is_not_there(lab: Path) -> None:

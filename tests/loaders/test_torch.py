@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 import emstore
 from emstore.errors import Damaged, InvalidInput, Kind
+from emstore.provenance.record import Record
 from training_versions import counted, put
 
 PATCH = {"z": 16, "y": 40, "x": 30}
@@ -142,16 +143,20 @@ def test_two_fresh_workers_serve_every_patch_once_and_go_on_where_they_were(box:
         next(iter(again))
 
 
-def test_random_access_in_fresh_workers(box: emstore.Version) -> None:
-    dataset = emstore.torch_dataset(box, patch=PATCH)
-    chance = torch.Generator().manual_seed(3)
-    loader = DataLoader(
-        dataset, batch_size=7, sampler=RandomSampler(dataset, generator=chance), num_workers=1, multiprocessing_context="spawn"
-    )
+def test_random_access_in_a_fresh_worker_and_damage_by_its_name(box: emstore.Version, tmp_path: Path) -> None:
+    emstore.create_store(f"{tmp_path}/a.zarr")
+    bad = put(f"{tmp_path}/a.zarr/d/bad", counted((16, 40, 30)) + 1, "zyx")
+    shard = tmp_path / "a.zarr/d/bad/v1/s0/image/c/0/0/0"
+    shard.write_bytes(b"\0" * len(shard.read_bytes()))
+    dataset = emstore.torch_dataset([box, bad], patch=PATCH)
+    order = [*RandomSampler(range(60), generator=torch.Generator().manual_seed(3)), 60]
     expected = whole_patches()
-    seen = [int(sample.flatten()[0]) for batch in loader for sample in batch]
-    assert sorted(seen) == sorted(expected)
-    assert seen != sorted(seen)
+    batches = iter(DataLoader(dataset, batch_size=10, sampler=order, num_workers=1, multiprocessing_context="spawn"))
+    seen = [sample.numpy() for _ in range(6) for sample in next(batches)]
+    assert [int(sample.ravel()[0]) for sample in seen] == [sorted(expected)[number] for number in order[:60]]
+    assert all(np.array_equal(sample, expected[int(sample.ravel()[0])]) for sample in seen)
+    with pytest.raises(Damaged, match="s0/image/c/0/0/0"):
+        next(batches)
 
 
 @pytest.mark.parametrize("ranks", [1, 3, 8])
@@ -185,9 +190,22 @@ def test_going_on_without_workers(box: emstore.Version) -> None:
     for change in ({"seed": 6}, {"mix": 3}, {"patch": {"z": 16}}, {"stride": (16, 40, 31)}, {"rank": 1, "ranks": 2}):
         with pytest.raises(InvalidInput, match="position is one of"):
             made(**change).load_state_dict(state)
-    for wrong in ({}, {"epoch": 1}, {**state, "samples": "many"}):
+    for wrong in ({}, {"epoch": 1}, {**state, "samples": "many"}, {**state, "samples": -1}, {**state, "epoch": 0.5}):
         with pytest.raises(InvalidInput, match="no position"):
             dataset.load_state_dict(wrong)
+
+
+def test_an_epoch_is_a_number(box: emstore.Version) -> None:
+    dataset = emstore.torch_dataset(box, patch=PATCH, iterable=True, seed=1)
+    for wrong in (-1, 1.5, "two", True):
+        with pytest.raises(InvalidInput, match="no epoch"):
+            dataset.set_epoch(wrong)  # type: ignore[arg-type]
+
+
+def test_the_versions_served_go_into_a_record(box: emstore.Version) -> None:
+    served = emstore.torch_dataset(box, patch=PATCH).versions
+    record = box.record.model_copy(update={"inputs": served})
+    assert Record.model_validate_json(record.model_dump_json()).inputs[0].id == box.id
 
 
 def run_apart(code: str, *arguments: str) -> str:
@@ -225,16 +243,6 @@ for iterable in (False, True):
 def test_a_fork_is_refused_at_once(box: emstore.Version) -> None:
     said = run_apart(FORKED, box.ref).splitlines()
     assert said == ["fork 42", "loader refused True", "here 60"] * 2
-
-
-def test_damage_has_its_name_in_the_training_process_too(tmp_path: Path) -> None:
-    emstore.create_store(f"{tmp_path}/a.zarr")
-    version = put(f"{tmp_path}/a.zarr/d/a", counted((3, 4)) + 1, "yx")
-    shard = tmp_path / "a.zarr/d/a/v1/s0/image/c/0/0"
-    shard.write_bytes(b"\0" * len(shard.read_bytes()))
-    dataset = emstore.torch_dataset(version, patch=(1, 1), iterable=True)
-    with pytest.raises(Damaged, match="s0/image/c/0/0"):
-        list(DataLoader(dataset, num_workers=1, multiprocessing_context="spawn"))
 
 
 def test_an_order_for_random_access_is_refused(box: emstore.Version) -> None:
