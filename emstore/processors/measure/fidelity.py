@@ -18,8 +18,8 @@ from emstore.volume import Volume
 
 State = dict[str, npt.NDArray[np.float64]]
 
-_WORK_BYTES = 40.0
-"""Both slices, their difference and what of it is known, in double precision."""
+_WORK_BYTES = 24.0
+"""The difference of a slice and what of it is known, in double precision."""
 
 
 class PeakSignalToNoiseParams(SliceParams):

@@ -16,7 +16,7 @@ from emstore.processors.measure.slices import real
 from emstore.table import Column, Table
 from emstore.volume import Volume
 
-_WORK_BYTES = 32.0
+_WORK_BYTES = 20.0
 
 
 class HistogramParams(Params):

@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float64]
 WEIGHTS: Final = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang et al. 2003, section 3.2)."""
 _WINDOW: Final = Window.of("gaussian", 11, 1.5)
-_WORK_BYTES: Final = 160.0
+_WORK_BYTES: Final = 100.0
 
 
 class MultiScaleSimilarityParams(SliceParams):

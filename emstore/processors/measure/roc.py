@@ -20,7 +20,7 @@ from emstore.volume import Volume
 Tally = npt.NDArray[np.int64]
 """Scores of false and of true voxels, per value or bin, lowest first; in the last column those left out. Shape (2, n + 1)."""
 
-_WORK_BYTES = 48.0
+_WORK_BYTES = 32.0
 
 
 class RocParams(Params):

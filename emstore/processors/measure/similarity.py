@@ -19,8 +19,8 @@ from emstore.volume import Volume
 
 Array = npt.NDArray[np.float64]
 
-_WORK_BYTES = 128.0
-"""Both slices, their products and ten fields of local statistics in double precision."""
+_WORK_BYTES = 80.0
+"""Both slices, their products and the fields of local statistics in double precision."""
 
 
 class StructuralSimilarityParams(SliceParams):

@@ -21,8 +21,8 @@ from emstore.volume import ValueScale, Volume
 State = dict[str, Any]
 Part = Mapping[str, npt.NDArray[Any]]
 
-_WORK_BYTES = 40.0
-"""A slice in double precision twice, its copy for percentiles, and masks."""
+_WORK_BYTES = 24.0
+"""What of a slice is known, that in double precision, and masks."""
 
 
 class StatisticsParams(SliceParams):
