@@ -116,9 +116,11 @@ def _made(document: "ProvDocument", lineage: Lineage, node: Node) -> None:
     }
     document.activity(step, started, ended, facts)
     document.wasGeneratedBy(made, step, ended)
-    inputs = [(name(lineage.nodes[used.parent]), used.role) for used in lineage.inputs.get(node.id, ())]
-    for what, role in (*inputs, *((_file(source), "source") for source in record["sources"])):
+    inputs = [(name(lineage.nodes[edge.parent]), edge.role) for edge in lineage.inputs.get(node.id, ())]
+    used = [*inputs, *((_file(source), "source") for source in record["sources"])]
+    for what, role in used:
         document.used(step, what, other_attributes={"prov:role": role})
+    for what in dict.fromkeys([what for what, _ in used]):  # once, though it may have been used in several roles
         document.wasDerivedFrom(made, what, step)
     for software in _programs(node):
         document.wasAssociatedWith(step, _program(software))
