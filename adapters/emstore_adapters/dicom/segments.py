@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _CLASSES: Final = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage and Label Map Segmentation Storage."""
+_SAME_DIRECTION: Final = 1e-3
 _MOST_SLICES: Final = 1 << 16
 _MOST_SEGMENTS: Final = 65535
 
@@ -179,6 +180,8 @@ def find_segments(file: DicomFile, dataset: "Dataset") -> list[Segments]:
 def _slices(file: DicomFile) -> tuple[Stack, list[int], tuple[str, ...]]:
     """Return a stack of all slices, evenly filled up where they are whole steps apart, and the slice of every plane."""
     normal = normal_of(file.planes[0])
+    if any(np.abs(normal_of(plane) - normal).max() > _SAME_DIRECTION for plane in file.planes):
+        raise SourceUnreadable("its frames lie in several directions", where=file.item.name, kind=Kind.SOURCE_UNSUPPORTED)
     depths = positions_of(file.planes) @ normal
     same = SAME_PLACE * min(file.planes[0].place.spacing)
     order = np.argsort(depths, kind="stable")

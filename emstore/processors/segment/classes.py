@@ -19,7 +19,7 @@ def check_numbers(volume: Volume, name: str) -> None:
     InvalidInput
         The volume is no image of real numbers.
     """
-    if volume.dtype.kind not in "iuf" or volume.kind is not VolumeKind.IMAGE:
+    if volume.dtype.kind not in "iuf" or volume.kind != VolumeKind.IMAGE:
         what = f"{volume.kind} of type {volume.dtype}"
         raise InvalidInput(f"{name} takes an image of real numbers, not {what}", where=volume.name, fix="give it the image")
 
