@@ -349,7 +349,14 @@ def registered(folder: Path) -> Iterator[None]:
     facts = folder / "engine_processors-7.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 7.0\n")
+    import planted_processors
+
     lines = [f"{each.name} = engine_processors:{each.__name__}" for each in ALL]
+    lines += [
+        f"{each.name} = planted_processors:{each.__name__}"
+        for each in planted_processors.ALL
+        if each is not planted_processors.Unregistered
+    ]
     (facts / "entry_points.txt").write_text("\n".join(["[emstore.processors]", *lines, ""]))
     paths = [str(folder), str(Path(__file__).resolve().parent)]
     before, inherited = list(sys.path), os.environ.get("PYTHONPATH")
