@@ -164,7 +164,11 @@ class Cluster:
             if self.address.startswith("local"):
                 with _children_deaf_to_ctrl_c():
                     cluster = LocalCluster(
-                        n_workers=self.processes, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=None
+                        n_workers=self.processes,
+                        threads_per_worker=1,
+                        processes=True,
+                        memory_limit=0,
+                        dashboard_address="127.0.0.1:0",  # any free port: several clusters may be here at once
                     )
                 where = stack.enter_context(cluster)
             try:
