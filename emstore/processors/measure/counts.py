@@ -36,7 +36,15 @@ def count(values: npt.NDArray[Any]) -> Counts:
 
 
 def percentiles(counts: Counts, values: npt.NDArray[np.int64], percents: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    """Return exact percentiles, linear between neighbours in rank (Hyndman & Fan 1996, type 7), NaN of nothing."""
+    """Return exact percentiles, linear between neighbours in rank (Hyndman & Fan 1996, type 7), NaN of nothing.
+
+    Parameters
+    ----------
+    counts, values : ndarray of int64
+        How often each value occurs, values ascending; shape (n,) each.
+    percents : tuple of float
+        Which to find.
+    """
     ends = np.cumsum(counts)
     total = int(ends[-1])
     if not total:

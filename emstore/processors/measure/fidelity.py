@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from emstore.errors import InvalidInput
 from emstore.operation import Block, Operation, Reduction
 from emstore.processor import Params
 from emstore.processors.measure.pairs import RANGE_HELP, ROLES, FoundRange, same_values, type_range
@@ -50,8 +49,8 @@ class MeanSquaredError:
 class PeakSignalToNoise:
     """Peak signal-to-noise ratio, ``10 log10(range**2 / mse)`` decibels, with the data range said outright.
 
-    ``measured`` takes maximum minus minimum of the whole reference, as far as it was compared. An image equal to its
-    reference has an infinite ratio in its row, and none in the summary.
+    ``measured`` takes maximum minus minimum of the whole reference, as far as it was compared; against a constant no ratio
+    is known. An image equal to its reference has an infinite ratio in its row, and none in the summary.
     """
 
     name: ClassVar[str] = "measure.psnr"
@@ -139,12 +138,11 @@ class _Pass:
         if self.range is not None:
             span = float(state["ends"][1] - state["ends"][0]) if self.range == "measured" else float(self.range)
             if not (np.isfinite(span) and span > 0):
-                raise InvalidInput(
-                    "the reference is constant or endless, so it measures no data range", fix="give data_range as a number"
-                )
+                notes.append("the reference is constant or endless, so that no data range is measured and no ratio known")
+                span = np.nan
             columns["psnr"] = Column(_ratio(span, error), "decibel", "peak signal-to-noise ratio")
-            summary |= {"psnr": plain(float(_ratio(span, np.array(whole)))), "data_range": span}
-            if whole == 0:
+            summary |= {"psnr": plain(float(_ratio(span, np.array(whole)))), "data_range": plain(span)}
+            if whole == 0 and span > 0:
                 notes.append("the image equals the reference: its ratio is infinite")
         return Table(self.title, columns, summary, tuple(notes))
 

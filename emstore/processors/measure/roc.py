@@ -18,7 +18,10 @@ from emstore.table import Column, Table
 from emstore.volume import Volume
 
 Tally = npt.NDArray[np.int64]
-"""Scores of false and of true voxels, per value or bin, lowest first; in the last column those left out. Shape (2, n + 1)."""
+"""Scores of false and of true voxels, per value or bin, lowest first; then how many are NaN, how many out of range.
+
+Shape (2, n + 2).
+"""
 
 _WORK_BYTES = 32.0
 
@@ -45,8 +48,8 @@ class RocCurve:
     Rows are thresholds, highest first: a voxel is taken for true when its score is at least the threshold (Fawcett, Pattern
     Recognition Letters 27, 861, 2006). The area is that of the Mann-Whitney statistic, ties counted half (Hanley & McNeil,
     Radiology 143, 29, 1982). Scores of at most 16-bit integers are counted one by one: exact. Others are sorted into equal
-    bins, and the summary's ``auc_error`` says how far the area can be off, at most: half the share of pairs in one bin. NaN
-    scores are left out and counted; scores outside the range are an error.
+    bins, those outside the range into the bins at its ends, and the summary's ``auc_error`` says how far the area can be off,
+    at most: half the share of pairs in one bin. NaN scores are left out and counted.
     """
 
     name: ClassVar[str] = "measure.roc"
@@ -93,7 +96,7 @@ class _Pass:
 
     def start(self) -> Tally:
         """Return nothing seen."""
-        return np.zeros((2, self._size + 1), np.int64)
+        return np.zeros((2, self._size + 2), np.int64)
 
     def map(self, block: Block, arrays: Sequence[npt.NDArray[Any]]) -> Tally:
         """Return the tally of a block."""
@@ -102,15 +105,12 @@ class _Pass:
 
     def _count(self, scores: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         if self.range is None:
-            return np.append(counts.count(scores), 0)
+            return np.append(counts.count(scores), (0, 0))
         known = scores[~np.isnan(scores)] if self.dtype.kind == "f" else scores
         low, high = self.range
-        if known.size and not (low <= known.min() and known.max() <= high):
-            raise InvalidInput(
-                f"scores from {known.min():g} to {known.max():g} lie outside the range {low:g} to {high:g}", fix="widen the range"
-            )
-        found, _ = np.histogram(known, self.bins, self.range)
-        return np.append(found, scores.size - known.size)
+        inside = int(np.count_nonzero((known >= low) & (known <= high)))
+        found, _ = np.histogram(np.clip(known.astype(np.float64, copy=False), low, high), self.bins, self.range)
+        return np.append(found, (scores.size - known.size, known.size - inside))
 
     def add(self, state: Tally, block: Block, part: Tally) -> Tally:
         """Add up."""
@@ -118,13 +118,13 @@ class _Pass:
 
     def finish(self, state: Tally) -> Table:
         """Return the curve."""
-        unknown = int(state[:, -1].sum())
-        false, true = state[:, -2::-1]  # highest score first
-        negatives, positives = int(false.sum()), int(true.sum())
+        unknown, outside = (int(n) for n in state[:, -2:].sum(axis=0))
         lowest = counts.values_of(self.dtype) if self.range is None else np.linspace(*self.range, self.bins + 1)[:-1]
-        there = (false + true) > 0
-        thresholds = np.concatenate([[np.inf], lowest[::-1][there].astype(np.float64)])
-        fp, tp = (np.concatenate([[0], np.cumsum(one)[there]]) for one in (false, true))
+        there = np.flatnonzero(state[:, :-2].any(axis=0))[::-1]  # highest score first
+        false, true = state[:, there]
+        negatives, positives = int(false.sum()), int(true.sum())
+        thresholds = np.concatenate([[np.inf], lowest[there].astype(np.float64)])
+        fp, tp = (np.concatenate([[0], np.cumsum(one)]) for one in (false, true))
         with np.errstate(invalid="ignore", divide="ignore"):
             columns = {
                 "threshold": Column(thresholds, None, "smallest score taken for true"),
@@ -139,12 +139,13 @@ class _Pass:
             "positives": positives,
             "negatives": negatives,
             "unknown": unknown,
+            "outside": outside,
         }
         if positives and negatives:
             # In Python's integers: the products of counts of a large volume do not fit 64 bits.
             higher = np.cumsum(true) - true
-            above = sum(int(n) * int(m) for n, m in zip(false, higher, strict=True) if n)
-            tied = sum(int(n) * int(m) for n, m in zip(false, true, strict=True) if n and m)
+            above = sum(n * m for n, m in zip(false.tolist(), higher.tolist(), strict=True))
+            tied = sum(n * m for n, m in zip(false.tolist(), true.tolist(), strict=True))
             pairs = positives * negatives
             summary |= {"auc": (2 * above + tied) / (2 * pairs), "auc_error": 0.0 if self.range is None else tied / (2 * pairs)}
         notes = () if positives and negatives else ("the truth holds only one of true and false: there is no area",)

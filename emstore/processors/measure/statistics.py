@@ -142,7 +142,7 @@ class _Pass:
             "squares": int(number @ value**2),  # at most 2**32 each: no block in memory overflows
             "low": self.dtype.type(value[0]),
             "high": self.dtype.type(value[-1]),
-            "percentiles": counts.percentiles(found, values, self.percents),
+            "percentiles": counts.percentiles(number, value, self.percents),
         }
 
     def _summed(self, part: npt.NDArray[Any]) -> dict[str, Any]:

@@ -55,14 +55,23 @@ def test_data_ranges() -> None:
     assert measure(PeakSignalToNoise(), *signed, data_range="dtype").summary["data_range"] == 65535
 
 
-@pytest.mark.parametrize("data_range", ["dtype", "measured", -1, 0, "guess", None])
+@pytest.mark.parametrize("data_range", ["dtype", -1, 0, "guess", None])
 @pytest.mark.parametrize("processor", [PeakSignalToNoise(), StructuralSimilarity(), MultiScaleSimilarity()])
 def test_no_data_range_is_ever_guessed(processor: Any, data_range: Any) -> None:
     image, reference = pair("float32", (2, 200, 200))
-    reference[:] = 1  # what is measured of a constant is no range either
     given = {} if data_range is None else {"data_range": data_range}
     with pytest.raises(ValueError, match="range"):
         measure(processor, image, reference, **given)
+
+
+def test_a_constant_measures_no_range() -> None:
+    table = measure(PeakSignalToNoise(), pair("uint8")[0], np.ones((4, 21, 19), "u1"), data_range="measured")
+    assert np.isnan(column(table, "psnr")).all()
+    assert (table.summary["psnr"], table.summary["data_range"]) == (None, None)
+    assert table.summary["mse"] > 0
+    assert "constant" in table.notes[0]
+    with pytest.raises(ValueError, match="dtype"):  # every window needs it at once: it cannot be measured in the same pass
+        measure(StructuralSimilarity(), *pair("uint8"), data_range="measured")
 
 
 def test_types_that_differ_have_no_common_range() -> None:
