@@ -84,6 +84,7 @@ def test_other_readers_open_it(lab: str, rows: int, remote: bool, tmp_path: Path
         where = f"{served.url}/lab.zarr/pores/run/v1" if remote else f"{lab}/pores/run/v1"
         tree = xr.open_datatree(where, engine="zarr", chunks=None, consolidated=True)
         dataset = tree["s0"].to_dataset().load()
+        equal(emstore.open(where).table(), truth)
         group: Any = zarr.open_group(zarr.storage.FsspecStore.from_url(where) if remote else where, mode="r")
         assert group.metadata.consolidated_metadata is not None
         assert set(dataset.data_vars) == set(truth.columns)
