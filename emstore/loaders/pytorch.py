@@ -106,6 +106,17 @@ def torch_dataset(
     MapPatches or IterablePatches
         Gives tensors, or dicts of tensors by role where versions were given by role. ``versions`` says what to cite.
 
+    Examples
+    --------
+    ::
+
+        dataset = emstore.torch_dataset({"image": ..., "labels": ...}, patch=(32, 64, 64), iterable=True, seed=1)
+        loader = DataLoader(dataset, batch_size=8, num_workers=4, multiprocessing_context="spawn", persistent_workers=True)
+        for epoch in range(10):
+            dataset.set_epoch(epoch)
+            for batch in loader:
+                train(batch["image"], batch["labels"])
+
     Raises
     ------
     InvalidInput

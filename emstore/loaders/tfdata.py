@@ -53,6 +53,13 @@ def tf_dataset(
         Tensors, or dicts of tensors by role where versions were given by role; its cardinality is known. The attribute
         ``versions`` (not on datasets derived from it) says what to cite.
 
+    Examples
+    --------
+    Keras takes pairs, and warns of a dataset unless it is told not to shuffle it::
+
+        pairs = emstore.tf_dataset({"image": ..., "labels": ...}, patch=..., seed=1).map(lambda s: (s["image"], s["labels"]))
+        model.fit(pairs.batch(8), shuffle=False)
+
     Raises
     ------
     InvalidInput
