@@ -80,16 +80,22 @@ class Stretch:
         """Return a block: a line through the two ends, cut at both."""
         low, high = found or self.values or (0.0, 0.0)
         bottom, top = self.ends
+        half = 1.0 if np.isfinite(high - low) else 0.5  # the distance of the largest doubles is none
         source = arrays[0].reshape(-1)
         out = np.empty(source.size, self.dtype)
         for first in range(0, source.size, _SEGMENT):
             part = source[first : first + _SEGMENT].astype(np.float64)
             if self.dtype.kind != "f" and np.isnan(part).any():
                 raise InvalidInput(f"there are NaN values, which {self.dtype} cannot say", fix="use dtype=float32")
-            np.clip(part, low, high, out=part)
-            part -= low
-            part *= (top - bottom) / (high - low)
-            part += bottom
+            if low == high:  # percentiles only: a line that steep is a step
+                part = np.where(np.isnan(part), part, np.where(part > high, top, bottom))
+            else:
+                np.clip(part, low, high, out=part)
+                part *= half
+                part -= low * half
+                part /= high * half - low * half
+                part *= top - bottom
+                part += bottom
             out[first : first + _SEGMENT] = settle(np.clip(part, bottom, top, out=part), self.dtype)
         return out.reshape(arrays[0].shape)
 
@@ -106,18 +112,13 @@ class Ends:
         Raises
         ------
         InvalidInput
-            They are the same: nothing to stretch.
+            One of them is infinite, or there is no value but NaN.
         """
         low, high = state.percentiles(self.percents)
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InvalidInput(
                 f"percentiles {self.percents[0]:g} and {self.percents[1]:g} are {low:g} and {high:g}",
                 fix="take percentiles further in, so that they leave infinite values out, or state values",
-            )
-        if not low < high:
-            raise InvalidInput(
-                f"percentiles {self.percents[0]:g} and {self.percents[1]:g} are both {low:g}: nothing lies between them",
-                fix="take percentiles further apart, or state values",
             )
         return low, high
 
@@ -144,6 +145,9 @@ class Rescale:
         Values beyond the two ends become the ends; integers are rounded half to even. Percentiles leave NaN out and are those
         of `numpy.percentile` for any volume of at most `LARGEST` different values (every integer type of 16 bits); beyond that
         see `Distribution`.
+        Where both percentiles are one value, what is above it becomes the high end and all else the low one: a volume of one
+        value becomes the low end.
+
         The map to physical values is kept where the range is stated, and left out where percentiles decide it.
 
         Raises
