@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +15,9 @@ from emstore.processors.denoise.anscombe import Anscombe, Detector
 from emstore.processors.denoise.selection import filtered, only, over_all, per_axis
 from emstore.processors.denoise.values import ResultParams, notes, result_type, to_floats, to_stored, working_type
 from emstore.volume import Volume
+
+FARTHEST: Final = 10_000
+"""Voxels a kernel may reach."""
 
 
 class GaussianParams(ResultParams):
@@ -45,7 +48,12 @@ class Gaussian:
         volume = only(volumes)
         axes = filtered(volume, params.axes)
         sigmas = _in_voxels(volume, axes, params)
-        radii = [int(params.truncate * sigma + 0.5) for sigma in sigmas]  # as scipy.ndimage counts it
+        radii = [int(min(params.truncate * sigma, 1e18) + 0.5) for sigma in sigmas]  # as scipy.ndimage counts it
+        if max(radii) > FARTHEST:
+            raise InvalidInput(
+                f"sigma is {params.sigma}; the kernel would reach {max(radii)} voxels, at most {FARTHEST} make sense",
+                fix="check the unit of sigma, or shrink the image first",
+            )
         dtype = result_type(volume, params.dtype)
         work = working_type(volume, dtype)
         stabilise = None if params.stabilise is None else Anscombe.of(params.stabilise, volume)

@@ -1,8 +1,9 @@
 """Median filter."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +14,9 @@ from emstore.processor import Params
 from emstore.processors.denoise.selection import AxesParams, filtered, only, over_all, per_axis
 from emstore.processors.denoise.values import beyond_exact
 from emstore.volume import Volume
+
+LARGEST: Final = 100_000
+"""Voxels a window may hold: each is looked at again for every voxel of the result."""
 
 
 class MedianParams(AxesParams):
@@ -42,6 +46,10 @@ class Median:
         sizes = per_axis(params.size, len(axes), "size")
         if any(size < 1 or size % 2 == 0 for size in sizes):
             raise InvalidInput(f"size is {params.size}; a window has an odd number of voxels, so that it has a centre")
+        if math.prod(sizes) > LARGEST:
+            raise InvalidInput(
+                f"size is {params.size}; a window of {math.prod(sizes)} voxels is too large, at most {LARGEST} are not"
+            )
         window = tuple(n or 1 for n in over_all(volume, axes, sizes))
         result = Result.like(volume)
         return Operation(result, _Middle(window), halo=tuple(n // 2 for n in window), work_bytes=_work_bytes(volume.dtype))

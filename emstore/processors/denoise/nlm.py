@@ -20,6 +20,9 @@ from emstore.volume import Volume
 SPAN: Final = 64
 """Voxels of a block along an axis, at least, where the volume has as many: what the memory for padding is reckoned with."""
 
+MOST: Final = 100_000
+"""Voxels a voxel may be compared with."""
+
 
 class NonLocalMeansParams(NoiseParams):
     """Parameters of `NonLocalMeans`."""
@@ -62,6 +65,11 @@ class NonLocalMeans:
         axes = filtered(volume, params.axes)
         if params.patch % 2 == 0:
             raise InvalidInput(f"patch is {params.patch}; a patch has an odd width, so that it has a centre")
+        if (compared := (2 * params.distance + 1) ** len(axes)) > MOST:
+            raise InvalidInput(
+                f"distance is {params.distance}, which compares a voxel with {compared}; at most {MOST} make sense",
+                fix="look less far, or along fewer axes",
+            )
         noise = UnitNoise.of(params, volume, axes)
         dtype = result_type(volume, params.dtype)
         work = working_type(volume, dtype)

@@ -59,8 +59,8 @@ def block(n):
     operation.apply(Block(0, whole, (whole,)), [values], None)
     print(peak() - before, operation.work_bytes * n * n + 4 * n * n)
 
-block(64)
-block(256)
+block(32)
+block(160)
 """
 
 

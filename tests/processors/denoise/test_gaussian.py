@@ -137,6 +137,7 @@ def test_values_that_would_not_fit_are_an_error() -> None:
     [
         ({"sigma": (1.0, 1.0)}, "2 values for 3"),
         ({"sigma": -1.0}, "negative"),
+        ({"sigma": 1e308}, "at most 10000"),
         ({"axes": ("q",)}, "no axis 'q'"),
         ({"axes": ("z", "z")}, "once"),
         ({"axes": ()}, "once"),

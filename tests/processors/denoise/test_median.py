@@ -60,3 +60,8 @@ def test_a_mask_keeps_its_majority() -> None:
 def test_an_even_window_has_no_centre() -> None:
     with pytest.raises(InvalidInput, match="odd"):
         planned(Median(), over(np.ones((4, 5, 6), np.uint8)), size=4)
+
+
+def test_a_window_has_its_limits() -> None:
+    with pytest.raises(InvalidInput, match="too large"):
+        planned(Median(), over(np.ones((4, 5, 6), np.uint8)), size=10**6 + 1)

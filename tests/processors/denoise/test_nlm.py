@@ -132,7 +132,12 @@ def test_values_that_are_no_numbers_are_refused(bad: float) -> None:
 
 @pytest.mark.parametrize(
     ("params", "message"),
-    [({"patch": 4}, "odd"), ({"axes": ("z",)}, "at least 3 by 3"), ({"axes": ("w",)}, "no axis")],
+    [
+        ({"patch": 4}, "odd"),
+        ({"axes": ("z",)}, "at least 3 by 3"),
+        ({"axes": ("w",)}, "no axis"),
+        ({"axes": "volume", "distance": 99}, "at most 100000"),
+    ],
 )
 def test_nonsense_is_refused(params: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
