@@ -37,9 +37,10 @@ class Otsu:
     """Classes by Otsu's thresholds, which make the variance between the classes largest.
 
     A value above (``>``) a threshold belongs to the next class. Integers that span less than 65536 are counted one by one, so
-    thresholds equal `skimage.filters.threshold_otsu`'s and `threshold_multiotsu`'s; other values are counted at 32768 to 65536
-    equal levels whose width is a power of two. NaN and infinities are not counted; NaN is in class 0. Where a slice has fewer
-    distinct values than `classes`, all of it is class 0 and its threshold is null.
+    thresholds equal `skimage.filters.threshold_otsu`'s as long as its 32-bit sums are exact, which they stop to be at 2**24
+    voxels; other values are counted at 32768 to 65536 equal levels whose width is a power of two. NaN and infinities are not
+    counted; NaN is in class 0. Where a volume or slice has fewer distinct values than `classes`, all of it is class 0 and its
+    thresholds are null.
     """
 
     name: ClassVar[str] = "segment.otsu"
@@ -54,8 +55,7 @@ class Otsu:
         Raises
         ------
         InvalidInput
-            The volume is no image of real numbers, or has no slices. Later, when its values have been seen: it has fewer
-            distinct values than `classes`.
+            The volume is no image of real numbers, or has no slices.
         """
         return _operation(self.name, volumes[0], params.classes, params.per, lambda counts: otsu(counts, params.classes))
 
@@ -79,7 +79,7 @@ class Isodata:
         Raises
         ------
         InvalidInput
-            The volume is no image of real numbers, or has no slices. Later, when its values have been seen: all are equal.
+            The volume is no image of real numbers, or has no slices.
         """
 
         def find(counts: Counts) -> tuple[int, ...] | None:
@@ -101,13 +101,6 @@ def _operation(name: str, volume: Volume, classes: int, per: str, find: Find) ->
         levels = None if counted is None else find(counted[2])
         return None if counted is None or levels is None else tuple(value_at(counted, level, kind) for level in levels)
 
-    def finish(counted: Histogram | None) -> dict[int, Thresholds | None]:
-        found = thresholds(counted)
-        if found is None:
-            few = "no finite value" if counted is None else f"fewer than {classes} distinct values"
-            raise InvalidInput(f"holds {few}: there is nothing to part", where=volume.name)
-        return {0: found}
-
     def of_slices(block: Block, arrays: Sequence[Array]) -> dict[int, Thresholds | None]:
         return {number: thresholds(histogram(arrays[0][part])) for number, part in _parts(block.output, leading)}
 
@@ -123,7 +116,7 @@ def _operation(name: str, volume: Volume, classes: int, per: str, find: Find) ->
             map=lambda block, arrays: histogram(arrays[0]),
             start=lambda: None,
             add=lambda state, block, part: merged(state, part),
-            finish=finish,
+            finish=lambda state: {0: thresholds(state)},
         )
     else:
 
