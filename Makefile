@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP)  ## make .venv and install emstore with all it needs, at the versions in constraints.txt
 
-demo: setup  ## ingest sample scans, list, open, verify and draw them into demo-out/
+demo: setup  ## ingest sample scans, process one, verify, draw them and their lineage into demo-out/
 	$(BIN)/python examples/demo.py demo-out
 
 test: setup  ## run the whole test suite

@@ -64,7 +64,9 @@ def fitted(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width:
 
 
 def tile(version: emstore.Version) -> Tile:
-    """Return the middle slice of a version, scaled to fit, and its caption."""
+    """Return the middle slice of a version, scaled to fit, and its caption; of a table, its figures of the whole."""
+    if version.is_table:
+        return figures(version)
     volume = version.volume()
     axes = volume.grid.axes
     colour = axes[-3].kind is AxisKind.CHANNEL and axes[-3].size in (3, 4) if len(axes) >= 3 else False
@@ -94,10 +96,30 @@ def tile(version: emstore.Version) -> Tile:
         (
             str(version.place),
             f"{shape}   {volume.dtype}",
-            spacing(version),
+            made_by(version) if version.record.inputs else spacing(version),
             "   ".join(part for part in (levels, at) if part),
         ),
     )
+
+
+def figures(version: emstore.Version) -> Tile:
+    """Return the figures of the whole of a table as a picture of text."""
+    table = version.table()
+    image = Image.new("RGB", (TILE - 2 * INSET, TILE - 2 * INSET), BACKGROUND)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(17)
+    known = [(name, value) for name, value in table.summary.items() if value is not None]
+    for row, (name, value) in enumerate(known[:10]):
+        pen.text((INSET, INSET + row * 26), name, FAINT, font)
+        shown = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        pen.text((image.width - INSET, INSET + row * 26), shown, TEXT, font, anchor="ra")
+    columns = f"{table.rows} rows: {', '.join(table.columns)}"
+    return Tile(image, (str(version.place), fitted(columns, ImageFont.load_default(13), TILE - 2 * INSET), made_by(version)))
+
+
+def made_by(version: emstore.Version) -> str:
+    """Return what made a version, and from what."""
+    record = version.record
+    return " ".join((record.activity.name, *(f"of {each.ref}" for each in record.inputs)))
 
 
 def stretched(plane: npt.NDArray[np.generic], low: float, high: float) -> npt.NDArray[np.uint8]:

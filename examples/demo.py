@@ -1,12 +1,13 @@
-"""Ingest real scans that come inside installed packages, list them, open them, verify them, draw them.
+"""Ingest real scans that come inside installed packages, list them, open them, process one, verify them, draw them.
 
     python examples/demo.py [FOLDER]     (or: make demo)
 
 Everything goes through the command line as a user would type it. No network is used. The folder, ``demo-out`` by default,
-is made anew and holds the store ``lab.zarr`` and the picture ``contact-sheet.png`` afterwards.
+is made anew and holds the store ``lab.zarr``, the picture ``contact-sheet.png`` and the lineage ``lineage.svg`` afterwards.
 """
 
 import importlib.resources
+import os
 import shlex
 import shutil
 import subprocess
@@ -39,13 +40,19 @@ SAMPLES = (
     Sample("pydicom", "data/test_files/examples_jpeg2k.dcm", "body/ultrasound"),
 )
 
+RECIPE = Path(__file__).with_name("brain.toml")
+SCAN = "lab.zarr/brain/functional"
+STEPS = ("brain-steps/denoised", "brain-steps/isotropic", "brain-steps/mask", "brain-steps/figures")
+"""What the recipe makes: an MRI scan without its noise, with even voxels, cut into two classes, measured."""
+
 
 def emstore_command(folder: Path, *arguments: str) -> None:
     """Run one emstore command in a folder, showing it as it would be typed."""
     shown = [Path(a).name if Path(a).is_absolute() else a for a in arguments]
     print(f"\n$ emstore {shlex.join(shown)}", flush=True)
     program = Path(sys.executable).with_name("emstore")
-    outcome = subprocess.run([str(program), *arguments], cwd=folder)
+    # The index of what was made from what stays in this folder, too.
+    outcome = subprocess.run([str(program), *arguments], cwd=folder, env={**os.environ, "EMSTORE_HOME": str(folder / "index")})
     if outcome.returncode != 0:
         sys.exit(f"emstore ended with exit code {outcome.returncode}")
 
@@ -54,7 +61,7 @@ def main(folder: Path) -> None:
     """Run the whole demonstration into a folder."""
     began = time.monotonic()
     folder = folder.resolve()
-    for old in ("lab.zarr", "contact-sheet.png"):
+    for old in ("lab.zarr", "index", "contact-sheet.png", "lineage.svg"):
         path = folder / old
         if path.is_dir():
             shutil.rmtree(path)
@@ -72,13 +79,22 @@ def main(folder: Path) -> None:
     versions = [emstore.open(f"{folder}/lab.zarr/{sample.target}") for sample in SAMPLES]
     print(versions[0].xarray())
 
+    emstore_command(folder, "process", str(RECIPE), SCAN, "lab.zarr/brain-steps")
+    emstore_command(folder, "info", f"lab.zarr/{STEPS[-1]}")
+    emstore_command(folder, "reproduce", f"lab.zarr/{STEPS[1]}")
+    emstore_command(folder, "lineage", f"lab.zarr/{STEPS[-1]}", "--up")
+    emstore_command(folder, "lineage", SCAN, "--up", "--down", "--format", "svg", "--output", "lineage.svg")
+    versions += [emstore.open(f"{folder}/lab.zarr/{step}") for step in STEPS]
+
     emstore_command(folder, "verify", "lab.zarr", "--data")
 
     picture = folder / "contact-sheet.png"
     draw(versions, picture)
-    print(f"\n{len(versions)} scans ingested, verified and drawn in {time.monotonic() - began:.0f} s")
+    took = time.monotonic() - began
+    print(f"\n{len(SAMPLES)} scans ingested, one processed in {len(STEPS)} steps, all verified and drawn in {took:.0f} s")
     print(f"the store:   {folder / 'lab.zarr'}")
     print(f"the picture: {picture}")
+    print(f"the lineage: {folder / 'lineage.svg'}")
 
 
 if __name__ == "__main__":
