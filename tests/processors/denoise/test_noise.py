@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import signal, stats
 from skimage.data import camera
 
 from emstore.blocks.compute import Blocks, Compute, cut
@@ -76,3 +77,12 @@ def test_what_is_too_small_must_be_told() -> None:
 def test_noise_is_told_once() -> None:
     with pytest.raises(InvalidInput, match="both"):
         planned(NonLocalMeans(), over(np.ones((5, 9, 9), np.uint8)), sigma=1.0, stabilise={})
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=st.tuples(st.integers(1, 3), st.integers(3, 8), st.integers(3, 8)), seed=st.integers(0, 99))
+def test_every_voxel_inside_has_its_say(shape: tuple[int, ...], seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=shape)
+    mask = np.outer([1, -2, 1], [1, -2, 1])  # Immerkær 1996, equation 4
+    responses = [signal.convolve2d(plane, mask, mode="valid") for plane in values]
+    assert estimate(over(values)) == pytest.approx(np.median(np.abs(responses)) / 6 / stats.norm.ppf(0.75), rel=0.005)
