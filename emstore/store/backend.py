@@ -115,6 +115,12 @@ class Backend:
         with self._errors(key):
             return int(obstore.head(self._store, key)["size"])
 
+    def stamp(self, key: str) -> str:
+        """Return what differs when an object is replaced: its entity tag, or else its size and time."""
+        with self._errors(key):
+            found = obstore.head(self._store, key)
+            return str(found["e_tag"] or f"{found['size']} {found['last_modified'].isoformat()}")
+
     def path(self, key: str) -> Path | None:
         """Return an object's local path, or ``None`` on an object store."""
         return None if self.root is None else self.root / key
