@@ -200,7 +200,7 @@ def _rows(old: npt.NDArray[Any], new: npt.NDArray[Any], indices: Indices, weight
     """Sum long rows one after the other."""
     for row, (at, weight) in enumerate(zip(indices, weights, strict=True)):
         used = [(int(k), float(w)) for k, w in zip(at, weight, strict=True) if k >= 0]
-        if len(used) == 1 and used[0][1] == 1:
+        if len(used) == 1 and used[0][1] == 1 and _alike(old, new):
             new[:, row] = old[:, used[0][0]]
             continue
         for lead in range(old.shape[0]):
@@ -232,8 +232,13 @@ def _gather(old: npt.NDArray[Any], new: npt.NDArray[Any], indices: Indices, weig
                     else:
                         total[:, on] += slab[:, at[on]].astype(np.float64) * weight[on, None]
             new[a : a + step, part] = settle(total, new.dtype)
-    if source.size:
+    if source.size and _alike(old, new):
         new[:, copied] = old[:, source]
+
+
+def _alike(old: npt.NDArray[Any], new: npt.NDArray[Any]) -> bool:
+    """Say whether values can be copied as they are; others, e.g. the sums along an axis before, are rounded."""
+    return old.dtype.newbyteorder("=") == new.dtype
 
 
 def settle(total: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

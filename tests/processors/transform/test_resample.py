@@ -72,6 +72,21 @@ def test_any_blocks_give_the_same_bits(
         assert got.max() <= values.max() or values.dtype.itemsize == 8
 
 
+@settings(max_examples=60)
+@given(
+    arrays(largest=7, types=("u1", "i2")),
+    st.sampled_from(["linear", "cubic"]),
+    st.tuples(*[st.sampled_from([0.5, 0.7, 1, 2])] * 3),
+)
+def test_whole_numbers_are_rounded_once(values: npt.NDArray[Any], method: str, steps: tuple[float, ...]) -> None:
+    axes = axes_of("zyx", values.shape, z=1.0, y=1.0, x=1.0)
+    wanted = dict(zip("zyx", (min(s, 2 * n - 0.5) for s, n in zip(steps, values.shape, strict=True)), strict=True))
+    exact = run(Resample(), over(values.astype(np.float64), *axes), spacing=wanted, method=method)
+    limits = np.iinfo(values.dtype)
+    got = run(Resample(), over(values, *axes), spacing=wanted, method=method)
+    np.testing.assert_array_equal(got, np.clip(np.rint(exact), limits.min, limits.max))
+
+
 @pytest.mark.parametrize("method", ["linear", "cubic"])
 def test_shrinking_leaves_no_alias(method: str) -> None:
     stripes = np.tile(np.array([0.0, 1.0]), 64)  # the finest pattern there is; every other sample would be all 0 or all 1
