@@ -95,12 +95,13 @@ def find(
       descends("mri/raw")                       among what it was made from, any steps away
       stale                                     an input has a newer version
       terms.voltage > 100 kV                    facts of the instrument, by their last words
+      summary.psnr > 30                         figures of a table
 
     \b
     Fields: ref store dataset array version id kind modality name format dtype
       shape.AXIS spacing.AXIS levels stored created activity maker processor adapter
       software device model input source note seed deterministic derived
-      deidentified params.NAME attributes.NAME terms.NAME stale latest
+      deidentified params.NAME attributes.NAME terms.NAME summary.NAME stale latest
     """  # noqa: D301 - \b is what typer knows a block of lines by
     with command(as_json) as out:
         from emstore.geometry import Grid

@@ -138,6 +138,9 @@ FIELDS: Final[Mapping[str, _Known]] = {
     "deidentified": _Known(bool, lambda f, _: [f.record["deid"] is not None]),
     "params": _Known(None, lambda f, path: _dig(f.record["params"], path), below="a parameter, e.g. params.sigma"),
     "attributes": _Known(None, lambda f, path: _dig(f.seal["volume"]["attributes"], path), below="an attribute"),
+    "summary": _Known(
+        None, lambda f, path: _dig(f.seal["volume"]["attributes"], ("summary", *path)), below="a figure, e.g. summary.psnr"
+    ),
     "terms": _Known(None, _terms, below="a term, e.g. terms.voltage"),
     "stale": _Known(bool, lambda f, _: []),  # these two ask the whole cache, not one version
     "latest": _Known(bool, lambda f, _: []),

@@ -183,7 +183,9 @@ def lineage(ref: str, *, up: bool = True, down: bool = False, depth: int | None 
                 )
         else:
             version = open_version(ref)
-            notes = [*cache.refresh(version.store), *refresh_all(cache, but=version.store.id)]
+            web = version.store.url.startswith(("http://", "https://"))  # cannot be listed
+            own = cache.follow(version.store, version.place) if web else cache.refresh(version.store)
+            notes = [*own, *refresh_all(cache, but=version.store.id)]
             root = cache.number(version.id)
             assert root is not None
         return gather(cache, root, up=up, down=down, depth=depth, notes=notes)

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from emstore.errors import Damaged, NotFound, StorageFailed
+from emstore.errors import Damaged, InvalidInput, NotFound, StorageFailed
 from emstore.lineage.closure import Numbers, levels
 from emstore.lineage.home import INDEX, home
 from emstore.store import Place, Store, places
@@ -29,7 +29,7 @@ from emstore.store.transaction import numbers
 from emstore.store.url import is_remote, local_path
 from emstore.store.version import parse_seal
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the tables change; a cache of another format is made anew."""
 FEW: Final = 2000
 """As many nodes are followed one query a step; more are searched all at once in memory."""
@@ -46,7 +46,7 @@ create table version (
 );
 create table place (
     store integer not null, dataset text not null, array text not null, number integer not null,
-    n integer not null, size integer not null, primary key (store, dataset, array, number)
+    n integer not null, stamp text not null, primary key (store, dataset, array, number)
 ) without rowid;
 create index place_of on place (n);
 create table edge (
@@ -80,8 +80,8 @@ class Seal:
     """What one seal says, as far as questions are asked about it."""
 
     place: Place
-    size: int
-    """Bytes of the seal as stored: a tombstone in its place has another."""
+    stamp: str
+    """`Backend.stamp` of the seal as stored: a tombstone in its place, or what was made after it was deleted, has another."""
     id: str
     document: dict[str, Any]
     """``attributes.emstore`` of the seal, whole: what it leaves out has its default."""
@@ -121,9 +121,9 @@ class Index:
             What could not be read, in sentences.
         """
         known = {
-            Place(dataset, array, number): size
-            for dataset, array, number, size in self._db.execute(
-                "select dataset, array, number, size from place join store on store.n = place.store where id = ?", (store.id,)
+            Place(dataset, array, number): stamp
+            for dataset, array, number, stamp in self._db.execute(
+                "select dataset, array, number, stamp from place join store on store.n = place.store where id = ?", (store.id,)
             )
         }
         there = [
@@ -135,24 +135,11 @@ class Index:
 
         def look(place: Place) -> Seal | Place | None:
             """Return the seal if it has to be read, its place if it is as known, ``None`` if there is none."""
-            key = place.prefix + NODE
-            if place in known:
-                try:
-                    if store.backend.size(key) == known[place]:
-                        return place
-                except NotFound:
-                    return None
-            body = store.backend.find(key)
-            if body is None:
-                return None
             try:
-                _, info = parse_seal(body, str(place))
-            except Damaged as error:
-                notes.append(f"{place} is left out: {error.what}; see `emstore verify`")
+                stamp = store.backend.stamp(place.prefix + NODE)
+            except NotFound:
                 return None
-            if isinstance(info, Tombstone):
-                return None
-            return Seal(place, len(body), info.seal, info.model_dump(mode="json"))
+            return place if known.get(place) == stamp else _read(store, place, stamp, notes)
 
         with ThreadPoolExecutor(AT_ONCE) as threads:
             looked = list(threads.map(look, there))
@@ -162,6 +149,35 @@ class Index:
             n = self._note_store(store)
             self._remove(n, gone)
             self.add(n, new)
+        return sorted(notes)
+
+    def follow(self, store: Store, place: Place) -> list[str]:
+        """Enter a version and what it was made from in its own store, where the store cannot be listed (a web server).
+
+        Returns
+        -------
+        list of str
+            What could not be read, in sentences.
+        """
+        notes: list[str] = []
+        waiting, seen = [place], {place}
+        while waiting:
+            at = waiting.pop()
+            try:
+                seal = _read(store, at, store.backend.stamp(at.prefix + NODE), notes)
+            except NotFound:
+                continue
+            if seal is None:
+                continue
+            with self.transaction():
+                n = self._note_store(store)
+                self._remove(n, [at])
+                self.add(n, [seal])
+            for _, ref, _, elsewhere in citations(seal.document["record"]):
+                used = _place(ref)
+                if used is not None and elsewhere in (None, store.id) and used not in seen:
+                    seen.add(used)
+                    waiting.append(used)
         return sorted(notes)
 
     def add(self, store: int, seals: Iterable[Seal]) -> None:
@@ -184,7 +200,7 @@ class Index:
             place = seal.place
             self._db.execute(
                 "insert or replace into place values (?, ?, ?, ?, ?, ?)",
-                (store, place.dataset, place.array, place.version, n, seal.size),
+                (store, place.dataset, place.array, place.version, n, seal.stamp),
             )
             for role, ref, cited, elsewhere in citations(record):
                 self._db.execute(
@@ -325,6 +341,30 @@ class Index:
     def _number(self, id_: str) -> int:
         self._db.execute("insert or ignore into node (id) values (?)", (id_,))
         return int(self._db.execute("select n from node where id = ?", (id_,)).fetchone()[0])
+
+
+def _read(store: Store, place: Place, stamp: str, notes: list[str]) -> Seal | None:
+    """Return a seal, ``None`` where there is none; `notes` gets what is wrong with a damaged one."""
+    body = store.backend.find(place.prefix + NODE)
+    if body is None:
+        return None
+    try:
+        _, info = parse_seal(body, str(place))
+    except Damaged as error:
+        notes.append(f"{place} is left out: {error.what}; see `emstore verify`")
+        return None
+    if isinstance(info, Tombstone):
+        return None
+    return Seal(place, stamp, info.seal, info.model_dump(mode="json"))
+
+
+def _place(ref: str) -> Place | None:
+    """Return the place a citation means, ``None`` where it is no reference (the name of weights)."""
+    try:
+        place = Place.parse(tuple(ref.split("/")))
+    except InvalidInput:
+        return None
+    return place if place.version is not None else None
 
 
 def citations(record: dict[str, Any]) -> list[tuple[str, str, str, str | None]]:

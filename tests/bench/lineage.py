@@ -54,7 +54,7 @@ def seals(graph: list[list[int]]) -> Iterator[Seal]:
         record = {"activity": activity, "inputs": inputs, "models": [], "sources": [], "params": {"sigma": n % 7}}
         volume = {"kind": "image", "modality": "ct" if n % 3 else "mr", "shape": [1, 1], "dims": ["y", "x"], "dtype": "uint8"}
         document = {"store_id": "urn:uuid:0", "volume": volume, "voxel": {"axes": [], "spacing": None}, "record": record}
-        yield Seal(place, 1000, identity(n), document)
+        yield Seal(place, "", identity(n), document)
 
 
 def _ref(n: int) -> str:

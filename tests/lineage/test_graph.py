@@ -16,6 +16,7 @@ from emstore.errors import InvalidInput, NotFound
 from emstore.lineage import Lineage, find, lineage
 from emstore.provenance.record import Model, SourceFile
 from emstore.store import Store, Version, create_store
+from range_server import serve
 
 WEIGHTS = Model(name="unet", digest=f"sha256:{7:064x}")
 
@@ -263,3 +264,10 @@ def test_stores_by_relative_paths_are_found_again_from_elsewhere(tmp_path: Path,
     monkeypatch.chdir(tmp_path)
     assert [each.id for each in find("").found] == [raw.id]
     assert lineage(find("").found[0].ref).root == raw.id
+
+
+def test_a_store_on_a_plain_web_server_is_followed_by_its_citations(study: SimpleNamespace) -> None:
+    with serve(Path(study.lab.url).parent) as served:
+        found = lineage(f"{served.url}/lab.zarr/mri/denoised/v1")
+        assert {node.id for node in found.nodes.values() if node.known} == {study.denoised.id, study.raw.id}
+        assert found.nodes[study.raw.id].record["sources"][0]["name"] == "brain.nii.gz"

@@ -26,7 +26,7 @@ def contents(index: Index) -> dict[str, Any]:
     """Return all the cache holds, but for its own numbers and times."""
     versions = index.select("id, created, kind, modality, activity, maker, document", where="from version join node using (n)")
     places = index.select(
-        "s, dataset, array, number, id, size",
+        "s, dataset, array, number, id, stamp",
         where="from place join node using (n) join (select n as k, id as s from store) on k = place.store",
     )
     edges = index.select(
@@ -117,6 +117,19 @@ def test_what_is_gone_leaves_and_what_cites_it_stays(lab: Store, tmp_path: Path)
         assert contents(index) == rebuilt(tmp_path / "two.sqlite", lab)
         assert index.number(raw.id) is None  # nobody cites it any more
         assert index.number(made.id) is not None
+
+
+def test_a_number_used_again_is_another_version(lab: Store, tmp_path: Path) -> None:
+    """Whoever deletes a folder by hand frees its number; the next seal may well be as long."""
+    first = make(f"{lab.url}/a/raw")
+    with Index() as index:
+        index.refresh(lab)
+        shutil.rmtree(Path(lab.url) / "a/raw/v1")
+        second = make(f"{lab.url}/a/raw")
+        assert second.ref == first.ref
+        index.refresh(lab)
+        assert index.number(first.id) is None
+        assert contents(index) == rebuilt(tmp_path / "fresh.sqlite", lab)
 
 
 def test_unsealed_and_aborted_versions_are_none(lab: Store) -> None:

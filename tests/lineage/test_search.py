@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from command_line import call
 from descent import cite, make, small
 from emstore.errors import EmstoreError, InvalidInput, Kind, NotFound
 from emstore.geometry import Axis
@@ -19,8 +20,9 @@ from emstore.lineage.expression import All, Call, Compare, Either, Field, Flag, 
 from emstore.lineage.facts import compare
 from emstore.provenance.record import Model, SourceFile
 from emstore.store import Store, create_store
+from emstore.table import Column, Table
 from emstore.volume import VolumeKind
-from sealed import volume
+from sealed import seal_a_table, volume
 
 WEIGHTS = Model(name="unet-2", digest=f"sha256:{7:064x}")
 
@@ -163,6 +165,14 @@ def test_stale_is_what_has_a_newer_input(study: SimpleNamespace) -> None:
     assert stale() == {study.mask.id, study.smooth.id}
     assert {f.id for f in find("not latest", study.lab.url).found} == {study.ct.id, study.smooth.id}
     assert calibrated.id in {f.id for f in find("stale == false and latest", study.lab.url).found}
+
+
+def test_tables_are_found_by_their_figures(lab: Store) -> None:
+    table = Table("quality", {"psnr": Column(np.array([30.0, 32.4]))}, summary={"psnr": 31.2, "ssim": None})
+    sealed = seal_a_table(table, f"{lab.url}/ct/quality")
+    assert [found.id for found in find("summary.psnr > 31 and kind == 'table'", lab.url).found] == [sealed.id]
+    assert find("summary.psnr > 32 or summary.ssim > 0 or spacing.x > 1 mm", lab.url).found == ()
+    assert "ct/quality/v1" in call("find", "", lab.url).stdout
 
 
 def test_where_to_look(study: SimpleNamespace) -> None:
