@@ -57,7 +57,7 @@ wheel: setup  ## build the wheel and the source distribution into dist/
 constraints:  ## pin anew, at the newest versions that fit together
 	$(PYTHON) -m venv --clear build/resolve
 	build/resolve/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	{ grep '^#' constraints.txt; build/resolve/bin/python -m pip freeze --exclude emstore; } > build/constraints.txt
+	{ grep '^#' constraints.txt; build/resolve/bin/python -m pip freeze --exclude emstore | sed 's|+cpu||'; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 	rm -r build/resolve
 
