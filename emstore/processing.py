@@ -3,6 +3,7 @@
 Plan the operation, cut it up within the memory budget, reserve a version, make and write its blocks, seal it with its Record.
 """
 
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -24,7 +25,7 @@ from emstore.blocks.executors import Executor, Line, Threads
 from emstore.blocks.layout import Layout, lay_out
 from emstore.blocks.runner import in_order, run
 from emstore.blocks.work import Done, Order, Task, Work, mapping, writing
-from emstore.errors import Capacity, Interrupted, InvalidInput, Kind
+from emstore.errors import Capacity, Interrupted, InvalidInput, Kind, PrivacyRefused
 from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
 from emstore.header import Header
 from emstore.operation import Operation, Result
@@ -46,7 +47,7 @@ from emstore.store import (
     seal_table,
     seal_volume,
 )
-from emstore.store.plan import BASELINE, VersionPlan, cpu_count, same_plan
+from emstore.store.plan import VersionPlan, cpu_count, project, same_plan
 from emstore.table import Table
 from emstore.volume import Region, Volume
 
@@ -118,7 +119,7 @@ def process(
 
     Raises
     ------
-    InvalidInput, NotFound, Capacity, Conflict, StorageFailed, Damaged, ProcessingFailed, Interrupted
+    InvalidInput, NotFound, Capacity, Conflict, StorageFailed, PrivacyRefused, Damaged, ProcessingFailed, Interrupted
         See `emstore.errors`. Nothing is visible unless whole; the same call resumes what was interrupted.
     """
     store, place = resolve(target)
@@ -147,6 +148,7 @@ def process(
     if layout.workers < executor.threads and isinstance(executor, Threads):
         executor = Threads(layout.workers)
     settings = given.model_dump(mode="json")
+    _check_plain(name, settings)
     job = _Job(store, processor, versions, volumes, settings, operation, plan, layout, device, step, listener)
     store.backend.probe()
     held = begin(
@@ -209,6 +211,27 @@ def checked(processor: Processor, params: Mapping[str, Any]) -> Any:
 
 def _wrong(error: Mapping[str, Any]) -> str:
     return "there is no such parameter" if error["type"] == "extra_forbidden" else str(error["msg"]).removeprefix("Value error, ")
+
+
+_SECRET: Final = re.compile(r"(/|~|\\\\|[A-Za-z]:[\\/]|file:).|.*://[^/\s]*@", re.IGNORECASE | re.DOTALL)
+"""An absolute path, or a URL with a user or password in it."""
+
+
+def _check_plain(name: str, settings: Any) -> None:
+    """Refuse parameters that no Record may hold."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            _check_plain(f"{name} {key}", value)
+            _check_plain(name, key)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            _check_plain(name, value)
+    elif isinstance(settings, str) and _SECRET.match(settings):
+        raise PrivacyRefused(
+            "a parameter is an absolute path or a URL with credentials, and would stay in the Record",
+            where=name,
+            fix="give it a name or a relative path instead",
+        )
 
 
 @dataclass(frozen=True)
@@ -285,21 +308,29 @@ def promised(operation: Operation, result: Result, volumes: Sequence[Volume]) ->
 
 
 def _plan(operation: Operation, promise: Volume, volumes: Sequence[Volume], pyramid: bool, memory: int) -> VersionPlan:
-    """Return how the result is written: the best layout that one worker can make within the budget, the same on any machine."""
-    smallest: Capacity | None = None
-    for halvings in range(6):
+    """Return how the result is written: the best layout that two workers can make within the budget, the same on any machine.
+
+    What streaming it would take does not matter: regions are written shard by shard.
+    """
+    lean: VersionPlan | None = None
+    short: Capacity | None = None
+    budget = _MOST_MEMORY
+    while True:
         try:
-            plan = plan_version(promise, pyramid=pyramid, memory=BASELINE + ((memory - BASELINE) >> halvings))
+            plan = plan_version(promise, pyramid=pyramid, memory=budget)
         except Capacity as error:
-            raise smallest or error from None
+            if lean is None:
+                raise short or error from None
+            return lean
+        budget = project(plan) - 1  # for the next leaner plan
         try:
-            lay_out(operation, volumes, plan, memory=memory, workers=1)
+            layout = lay_out(operation, volumes, plan, memory=memory, workers=2)
         except Capacity as error:
-            smallest = error
+            short = error
             continue
-        return plan
-    assert smallest is not None
-    raise smallest
+        if layout.workers == 2:
+            return plan
+        lean = lean or plan
 
 
 def _device(operation: Operation, name: str, device: str) -> str:

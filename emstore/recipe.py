@@ -59,7 +59,7 @@ class _StepModel(BaseModel):
 class _FileModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: str | None = Field(None, min_length=1, max_length=255)
+    name: str | None = Field(None, pattern=r"^[^/\\\x00]+$", max_length=255)
     inputs: list[str] = Field(default_factory=list)
     steps: dict[str, _StepModel] = Field(min_length=1)
 

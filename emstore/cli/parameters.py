@@ -1,5 +1,6 @@
 """A processor's parameters in words: what `emstore processors NAME` shows of its pydantic model."""
 
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin
 
@@ -35,10 +36,10 @@ def type_words(annotation: Any) -> str:
         return " or ".join(type_words(part) for part in parts if part is not NoneType)
     if origin is Literal:
         return " or ".join(str(part) for part in parts)
-    if origin in (list, tuple, set, frozenset):
+    if origin in (list, tuple, set, frozenset, Sequence):
         inner = [part for part in parts if part is not Ellipsis]
         return f"[{', '.join(map(type_words, inner))}{', ...' if len(inner) < len(parts) or origin is not tuple else ''}]"
-    if origin is dict:
+    if origin is dict or origin is Mapping:
         return f"{{{type_words(parts[0])}: {type_words(parts[1])}}}"
     if origin is not None and parts:  # Annotated
         return type_words(parts[0])

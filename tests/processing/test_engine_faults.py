@@ -35,9 +35,9 @@ def source(lab: str, small_shards: None) -> str:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> str:
-    """Where a fault counts how often it happened."""
+    """Where a fault counts how often it happened: a relative path, since a Record holds no absolute one."""
     (tmp_path / "ledger").mkdir()
-    return str(tmp_path / "ledger")
+    return os.path.relpath(tmp_path / "ledger")
 
 
 def faulty(source: str, ledger: str, fault: str, executor: Executor | None = None, **params: Any) -> processing.Processed:
