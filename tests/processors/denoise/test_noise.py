@@ -79,8 +79,8 @@ def test_noise_is_told_once() -> None:
         planned(NonLocalMeans(), over(np.ones((5, 9, 9), np.uint8)), sigma=1.0, stabilise={})
 
 
-@settings(max_examples=30, deadline=None)
-@given(shape=st.tuples(st.integers(1, 3), st.integers(3, 8), st.integers(3, 8)), seed=st.integers(0, 99))
+@pytest.mark.parametrize("shape", [(1, 3, 3), (1, 3, 4), (1, 4, 3), (2, 3, 3), (2, 80, 90)])
+@pytest.mark.parametrize("seed", range(5))
 def test_every_voxel_inside_has_its_say(shape: tuple[int, ...], seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=shape)
     mask = np.outer([1, -2, 1], [1, -2, 1])  # Immerkær 1996, equation 4
