@@ -50,6 +50,6 @@ def test_no_file_is_large() -> None:
     assert [name for name in tracked() if (ROOT / name).stat().st_size > 500_000] == []
 
 
-@pytest.mark.parametrize("path", re.findall(r"`((?:emstore|adapters|schemas|tests|examples)[\w/.]*)`(?= \||,)", README))
+@pytest.mark.parametrize("path", re.findall(r"`((?:emstore|adapters|schemas|tests|examples)(?:/[\w/.]*)?)`(?= \||,)", README))
 def test_the_rooms_the_readme_names_exist(path: str) -> None:
     assert (ROOT / path).exists()
