@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from emstore.errors import Conflict, InvalidInput, Kind
 from emstore.lineage.graph import Lineage, Node
 from emstore.lineage.prov import prov
+from emstore.lineage.records import settings
 from emstore.lineage.svg import MOST, svg
 from emstore.lineage.tree import short
 
@@ -162,7 +163,7 @@ class _Writer:
                 f"#{short(node.id).partition(':')[2]}-{name}",
                 **{"@type": "PropertyValue", "name": name, "value": value if isinstance(value, str) else json.dumps(value)},
             )
-            for name, value in record["params"].items()
+            for name, value in settings(record).items()
         ]
         return self.context(
             activity["id"],

@@ -12,6 +12,7 @@ from emstore.errors import InvalidInput
 from emstore.geometry import units
 from emstore.lineage.expression import All, Call, Compare, Condition, Either, Field, Flag, Not, Quantity, refuse
 from emstore.lineage.index import unpack
+from emstore.lineage.records import settings
 
 CALLS: Final = ("made_with", "descends")
 
@@ -92,6 +93,10 @@ def _terms(facts: Facts, path: tuple[str, ...]) -> list[Any]:
     return [value for name, value in terms.items() if name == wanted or name.endswith(f"/{wanted}")]
 
 
+def _params(facts: Facts, path: tuple[str, ...]) -> list[Any]:
+    return _dig(settings(facts.record), path) or _dig(facts.record["params"], path)
+
+
 def _shape(facts: Facts, path: tuple[str, ...]) -> list[int]:
     volume = facts.seal["volume"]
     return [size for name, size in zip(volume["dims"], volume["shape"], strict=False) if name == path[0]]
@@ -136,7 +141,7 @@ FIELDS: Final[Mapping[str, _Known]] = {
     "deterministic": _Known(bool, lambda f, _: [f.record["random"]["deterministic"]]),
     "derived": _Known(bool, lambda f, _: [bool(f.record["inputs"])]),
     "deidentified": _Known(bool, lambda f, _: [f.record["deid"] is not None]),
-    "params": _Known(None, lambda f, path: _dig(f.record["params"], path), below="a parameter, e.g. params.sigma"),
+    "params": _Known(None, _params, below="a parameter, e.g. params.sigma"),
     "attributes": _Known(None, lambda f, path: _dig(f.seal["volume"]["attributes"], path), below="an attribute"),
     "summary": _Known(
         None, lambda f, path: _dig(f.seal["volume"]["attributes"], ("summary", *path)), below="a figure, e.g. summary.psnr"

@@ -22,6 +22,7 @@ import numpy as np
 from emstore.errors import Damaged, InvalidInput, NotFound, StorageFailed
 from emstore.lineage.closure import Numbers, levels
 from emstore.lineage.home import INDEX, home
+from emstore.lineage.records import citations
 from emstore.store import Place, Store, places
 from emstore.store.documents import Tombstone
 from emstore.store.layout import NODE
@@ -365,13 +366,6 @@ def _place(ref: str) -> Place | None:
     except InvalidInput:
         return None
     return place if place.version is not None else None
-
-
-def citations(record: dict[str, Any]) -> list[tuple[str, str, str, str | None]]:
-    """Return role, reference, id and store (``None`` for the same one) of everything a Record says was used."""
-    inputs = [(used["role"], used["ref"], used["id"], used.get("store")) for used in record["inputs"]]
-    cited = {id_ for _, _, id_, _ in inputs}
-    return inputs + [("model", m["name"], m["digest"], None) for m in record["models"] if m["digest"] not in cited]
 
 
 def pack(document: dict[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from emstore.lineage.graph import Edge, Lineage, Node
+from emstore.lineage.records import settings
 
 SETTINGS_SHOWN: Final = 4
 """Most parameters named on a line."""
@@ -71,12 +72,12 @@ def made_by(node: Node) -> str:
     activity = record["activity"]
     if activity["type"] != "process":
         return f"{activity['type']} {activity['name']}"
-    settings = [
+    shown = [
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in record.get("params", {}).items()
+        for name, value in settings(record).items()
         if value is not None and not isinstance(value, dict | list)
     ]
-    return " ".join([activity["name"], *settings[:SETTINGS_SHOWN]])
+    return " ".join([activity["name"], *shown[:SETTINGS_SHOWN]])
 
 
 def short(id_: str) -> str:
@@ -125,7 +126,7 @@ def _node(lineage: Lineage, node: Node) -> dict[str, Any]:
             "shape": volume["shape"],
             "dtype": volume["dtype"],
             "activity": record["activity"],
-            "params": record["params"],
+            "params": dict(settings(record)),
             "models": record["models"],
             "sources": record["sources"],
         }

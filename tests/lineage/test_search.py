@@ -114,6 +114,7 @@ EXPECTED = [
     ('params.filter.edge == "nearest"', "smooth"),
     ('params.sigma == "1.5"', ""),
     ("params.nothing == 1", ""),
+    ('params.device == "cpu" and params.processor_version == "1"', "smooth mask last"),
     ("attributes.series.number == 4", "ct smooth"),
     ('attributes.words == "knee"', "ct smooth"),
     ("terms.voltage > 100 kV", "stem"),

@@ -52,6 +52,7 @@ def make(
     held = begin(store.backend, place, settings=digest(uuid.uuid4().bytes), task="test", store_id=store.id)
     assert isinstance(held, Transaction)
     now = datetime.now(UTC) if when is None else when
+    full = {"processor": name, "processor_version": "1", "device": "cpu", "params": params or {}} if inputs else params or {}
     us = Software(name="emstore", version="0.1.0")
     record = Record(
         activity=Activity(
@@ -63,8 +64,8 @@ def make(
         ),
         inputs=tuple(inputs),
         sources=tuple(sources),
-        params=params or {},
-        params_digest=digest(canonical(params or {})),
+        params=full,
+        params_digest=digest(canonical(full)),
         software=(us,),
         models=tuple(models),
         environment=_ENVIRONMENT,
