@@ -85,7 +85,7 @@ def measure(root: Path, *, count: int = COUNT) -> dict[str, Any]:
                 index.add(known.n, seals(graph))
 
         filled, _ = timed(fill)
-        number = {n: index.number(identity(n)) for n in (count // 20 // PROJECT * PROJECT + 3, count - 1, count // 2)}
+        number = {n: index.number(identity(n)) for n in (count // 20 // PROJECT * PROJECT + PROJECT - 1, count - 1, count // 2)}
         few, last, half = number.values()
         assert few is not None
         assert last is not None
@@ -93,7 +93,7 @@ def measure(root: Path, *, count: int = COUNT) -> dict[str, Any]:
         results: dict[str, Any] = {"versions": count, "edges": sum(map(len, graph)), "fill s": round(filled, 1)}
         results["cache MB"] = round(file.stat().st_size / 1e6)
         for name, n, options in (
-            ("few ancestors", few, {"up": True, "down": False, "depth": None}),
+            ("the whole past of a small project", few, {"up": True, "down": False, "depth": None}),
             ("one step up", last, {"up": True, "down": False, "depth": 1}),
             ("three steps both ways", half, {"up": True, "down": True, "depth": 3}),
         ):

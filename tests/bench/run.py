@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-NAMES = ("startup", "store_read", "ingest", "store_write", "store_memory")
+NAMES = ("startup", "store_read", "ingest", "store_write", "store_memory", "lineage")
 """What is measured when nothing is named; `ingest_memory` takes a quarter of an hour, and so has to be asked for."""
 
 
