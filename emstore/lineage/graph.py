@@ -129,8 +129,10 @@ class Lineage:
 
         return svg(self)
 
-    def _repr_svg_(self) -> str:
-        return self.svg()
+    def _repr_svg_(self) -> str | None:
+        from emstore.lineage.svg import MOST
+
+        return self.svg() if len(self.nodes) <= MOST else None  # a notebook then shows the words
 
     def prov(self) -> str:
         """Return it as W3C PROV-JSON. Needs the extra ``share``."""

@@ -21,6 +21,7 @@ import numpy as np
 
 from emstore.errors import Damaged, InvalidInput, NotFound, StorageFailed
 from emstore.lineage.closure import Numbers, levels
+from emstore.lineage.database import Unusable, connect
 from emstore.lineage.home import INDEX, home
 from emstore.lineage.records import citations
 from emstore.store import Place, Store, places
@@ -30,32 +31,11 @@ from emstore.store.transaction import numbers
 from emstore.store.url import is_remote, local_path
 from emstore.store.version import parse_seal
 
-FORMAT: Final = 2
-"""Raised when the tables change; a cache of another format is made anew."""
 FEW: Final = 2000
 """As many nodes are followed one query a step; more are searched all at once in memory."""
 AT_ONCE: Final = 16
 """Seals asked for at the same time."""
 _BATCH: Final = 500
-
-_TABLES: Final = """
-create table store (n integer primary key, id text not null unique, url text not null, seen text not null);
-create table node (n integer primary key, id text not null unique);
-create table version (
-    n integer primary key, created text not null, kind text not null, modality text, activity text not null,
-    maker text not null, document blob not null
-);
-create table place (
-    store integer not null, dataset text not null, array text not null, number integer not null,
-    n integer not null, stamp text not null, primary key (store, dataset, array, number)
-) without rowid;
-create index place_of on place (n);
-create table edge (
-    child integer not null, parent integer not null, role text not null, ref text not null, store text not null,
-    primary key (child, parent, role, ref)
-) without rowid;
-create index edge_down on edge (parent, child);
-"""
 
 
 @dataclass(frozen=True)
@@ -292,11 +272,11 @@ class Index:
     def _open(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(_Unusable):
-                return _connect(self.path)
+            with contextlib.suppress(Unusable):
+                return connect(self.path)
             self.path.unlink(missing_ok=True)
-            return _connect(self.path)
-        except (OSError, sqlite3.Error, _Unusable) as error:
+            return connect(self.path)
+        except (OSError, sqlite3.Error, Unusable) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise StorageFailed(
                 f"the lineage cache cannot be kept: {why}",
@@ -383,33 +363,3 @@ def unpack(packed: bytes) -> dict[str, Any]:
 def _instant(text: str) -> str:
     """Return a time in the one form that sorts by time: UTC, ISO 8601, microseconds."""
     return datetime.fromisoformat(text).astimezone(UTC).isoformat(timespec="microseconds")
-
-
-class _Unusable(Exception):
-    """No database, or one of another emstore: nothing in it is missed."""
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    path.touch(mode=0o600)
-    db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-    try:
-        if _format(db) != FORMAT:
-            db.execute("begin immediate")
-            if _format(db) != FORMAT:  # another process may have been first
-                if db.execute("select 1 from sqlite_master").fetchone():
-                    raise _Unusable("it is another emstore's")
-                for statement in _TABLES.split(";"):
-                    db.execute(statement)
-                db.execute(f"pragma user_version = {FORMAT}")
-            db.execute("commit")
-    except sqlite3.OperationalError:
-        db.close()
-        raise
-    except (sqlite3.DatabaseError, _Unusable) as error:
-        db.close()
-        raise _Unusable(str(error)) from error
-    return db
-
-
-def _format(db: sqlite3.Connection) -> int:
-    return int(db.execute("pragma user_version").fetchone()[0])

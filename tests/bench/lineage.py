@@ -29,7 +29,8 @@ def parents(count: int) -> list[list[int]]:
     numbers = np.arange(count)
     # The first tenth are projects of two hundred versions each, the rest is one web of them all.
     first = np.where(numbers < count // 10, numbers // PROJECT * PROJECT, 0)
-    back = np.minimum(rng.geometric(1 / PROJECT, (count, 3)), (numbers - first)[:, None])
+    near = np.where(numbers < count // 10, PROJECT // 10, PROJECT)[:, None]
+    back = np.minimum(rng.geometric(1 / near, (count, 3)), (numbers - first)[:, None])
     back[numbers % PROJECT == 0] = 0
     return [sorted({n - b for b in row[:k] if b}) for n, (row, k) in enumerate(zip(back.tolist(), some.tolist(), strict=True))]
 
