@@ -41,8 +41,10 @@ from emstore.store import Version, canonical, digest, open_version, resolve
 from emstore.store.layout import check_name
 from emstore.volume import Volume
 
-LARGEST: Final = 1 << 20
+LARGEST: Final = 1 << 18
 """Longest file that is read as a recipe, bytes."""
+DEEPEST: Final = 32
+"""Most brackets within brackets of a YAML file: its reader gets slow on many."""
 TOML: Final = (".toml",)
 YAML: Final = (".yaml", ".yml")
 
@@ -157,7 +159,9 @@ def read_recipe(path: str | Path) -> Recipe:
     }
     recipe = Recipe(told.name or file.stem, tuple(told.inputs), tuple(steps.values()), file.name, text)
     _check_names(recipe)
-    return Recipe(recipe.name, recipe.inputs, tuple(steps[name] for name in _order(recipe)), file.name, text)
+    order = _order(recipe)
+    _check_use(recipe)
+    return Recipe(recipe.name, recipe.inputs, tuple(steps[name] for name in order), file.name, text)
 
 
 def run_recipe(
@@ -262,6 +266,10 @@ def _check_names(recipe: Recipe) -> None:
             check_count(processor, len(step.inputs))
         with _at(recipe.where(step.name, "params")):
             checked(processor, step.params)
+
+
+def _check_use(recipe: Recipe) -> None:
+    """Refuse inputs that nothing takes, and what no digest can be made of."""
     unused = set(recipe.inputs) - {name for step in recipe.steps for name in step.inputs}
     if unused:
         raise InvalidInput(f"no step takes the input {', '.join(sorted(unused))}", where=recipe.file)
@@ -272,10 +280,11 @@ def _check_names(recipe: Recipe) -> None:
 
 
 def _order(recipe: Recipe) -> list[str]:
-    """Return the names of the steps, each after those it needs."""
+    """Return the names of the steps, each after those it needs, otherwise as they stand in the file."""
     names = {step.name for step in recipe.steps}
+    needs = {step.name: names & set(step.inputs) for step in recipe.steps}
     try:
-        return list(TopologicalSorter({step.name: names & set(step.inputs) for step in recipe.steps}).static_order())
+        TopologicalSorter(needs).prepare()
     except CycleError as error:
         circle = [str(name) for name in error.args[1]]
         raise InvalidInput(
@@ -283,6 +292,10 @@ def _order(recipe: Recipe) -> list[str]:
             where=recipe.where(circle[0]),
             fix="let one of them take another",
         ) from None
+    order: list[str] = []
+    while len(order) < len(needs):
+        order.append(next(name for name in needs if name not in order and needs[name] <= set(order)))
+    return order
 
 
 def _rehearse(recipe: Recipe, given: Mapping[str, Version], *, memory: int, pyramid: bool) -> None:
@@ -338,7 +351,11 @@ def _parse_yaml(text: str, file: str) -> Any:
                 check(value)
 
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise refuse("it is not YAML for a recipe: nested too deep", event.start_mark)
             if isinstance(event, yaml.AliasEvent):
                 raise refuse("aliases (*name) are not for recipes", event.start_mark)
         check(yaml.compose(text, Loader=yaml.SafeLoader))
@@ -361,7 +378,7 @@ def _line(text: str, step: str, word: str | None) -> int | None:
         for number in range(start, len(lines)):
             if number > start and re.match(r"\s*\[\s*steps\s*\.", lines[number]):
                 break
-            if re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w.-])", lines[number]):
+            if re.search(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", lines[number]):
                 return number + 1
     return start + 1
 
