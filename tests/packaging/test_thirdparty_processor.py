@@ -1,0 +1,97 @@
+"""A processor in a package of its own, installed with pip into a fresh environment, is found and used like a built-in one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+PACKAGE = Path(__file__).resolve().parent / "thirdparty_processor"
+COMMAND = "import sys; sys.argv[0] = 'emstore'; from emstore.cli.app import main; main()"
+
+SUITE = """
+import numpy as np
+from emstore.testing import ProcessorConformance
+from emstore_invert import Invert
+
+class TestInvert(ProcessorConformance):
+    processor = Invert
+    volumes = [np.arange(6 * 7 * 8, dtype="u1").reshape(6, 7, 8), np.arange(90, dtype="u1").reshape(9, 10)]
+    params = [{}, {"top": 200}]
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh environment: everything installed here behind it, the third party's package in it."""
+    folder = tmp_path_factory.mktemp("thirdparty")
+    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    python = folder / "venv/bin/python"
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
+    # addsitedir, since it also reads the .pth files there: emstore itself may be installed as editable.
+    (site / "libraries.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    source = shutil.copytree(PACKAGE, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    quiet = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation")
+    run(python, "-m", "pip", "install", *quiet, source, cwd=folder)
+    return python
+
+
+def emstore(python: Path, *arguments: str | Path, cwd: Path) -> dict[str, Any]:
+    last: dict[str, Any] = json.loads(run(python, "-c", COMMAND, *arguments, "--json", cwd=cwd).splitlines()[-1])
+    return last
+
+
+def test_it_is_listed_with_its_package(python: Path, tmp_path: Path) -> None:
+    listed = {processor["name"]: processor for processor in emstore(python, "processors", cwd=tmp_path)["processors"]}
+    invert = listed["contrast.invert"]
+    assert (invert["package"], invert["package_version"], invert["version"]) == ("emstore-invert", "0.4", "2")
+    assert listed["denoise.gaussian"]["package"] == "emstore"
+
+
+@pytest.mark.parametrize("where", [(), ("--processes", "2")], ids=["threads", "processes"])
+def test_it_makes_versions_and_its_package_is_in_their_record(python: Path, tmp_path: Path, where: tuple[str, ...]) -> None:
+    values = np.random.default_rng(1).integers(0, 256, (5, 30, 40), "u1")
+    tifffile.imwrite(tmp_path / "scan.tif", values, photometric="minisblack")
+    emstore(python, "init", "lab.zarr", cwd=tmp_path)
+    emstore(python, "ingest", "scan.tif", "lab.zarr/toy/raw", cwd=tmp_path)
+    asked = ("process", "contrast.invert", "lab.zarr/toy/raw", "lab.zarr/toy/dark", "--memory", "4GiB", *where)
+    emstore(python, *asked, cwd=tmp_path)
+    record = emstore(python, "info", "lab.zarr/toy/dark", cwd=tmp_path)["record"]
+    assert {"name": "emstore-invert", "version": "0.4", "commit": None} in record["software"]
+    assert record["params"]["processor_version"] == "2"
+    read = "import emstore; print(emstore.open('lab.zarr/toy/dark').array()[:, :, :].tolist())"
+    assert json.loads(run(python, "-c", read, cwd=tmp_path)) == (255 - values).tolist()
+
+
+def test_its_author_can_run_the_conformance_suite(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_invert.py").write_text(SUITE)
+    run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_invert.py", cwd=tmp_path)
+
+
+def test_it_is_not_there_without_its_package(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, "processors", "contrast.invert"],
+        capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "contrast.invert" in done.stderr
+
+
+def test_the_package_is_as_small_as_a_processor_can_be() -> None:
+    assert len((PACKAGE / "emstore_invert.py").read_text().splitlines()) < 60
