@@ -209,28 +209,6 @@ def test_two_runs_of_the_very_same_are_one(source: str, ledger: str) -> None:
     assert faulty(source, ledger, "", pause=0.5).created is False
 
 
-ONE = """
-import sys
-from emstore.blocks.executors import Threads
-from emstore.processing import process
-lab, radius = sys.argv[1:]
-print(process("engine.box", [f"{lab}/in/a"], f"{lab}/out/a", params={"radius": int(radius)}, executor=Threads(1)).version.place)
-"""
-
-
-def test_eight_processes_make_eight_versions(source: str) -> None:
-    lab = source.rpartition("/in/")[0]
-    runs = [
-        subprocess.Popen([sys.executable, "-c", ONE, lab, str(radius)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for radius in range(8)
-    ]
-    said = [run.communicate(timeout=120) for run in runs]
-    assert [run.returncode for run in runs] == [0] * 8, [err[-500:] for _, err in said]
-    assert sorted(out.strip() for out, _ in said) == [f"out/a/v{n}" for n in range(1, 9)]
-    params = {emstore.open(f"{lab}/out/a/v{n}").record.params["params"]["radius"] for n in range(1, 9)}
-    assert params == set(range(8))
-
-
 def test_too_little_memory_says_what_would_do(lab: str) -> None:
     values = np.random.default_rng(4).integers(0, 200, (100, 200, 300), "u2")
     source = seal(volume("made", values, *axes_of("zyx", values.shape)), f"{lab}/in/a").ref
