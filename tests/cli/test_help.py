@@ -11,7 +11,23 @@ from command_line import EMSTORE, call, emstore, lines
 from emstore import errors
 from emstore.cli.exit_codes import as_markdown, exit_codes
 
-VERBS = ("init", "inspect", "ingest", "ls", "info", "status", "verify", "gc", "adapters", "export", "lineage", "find")
+VERBS = (
+    "init",
+    "inspect",
+    "ingest",
+    "ls",
+    "info",
+    "status",
+    "verify",
+    "gc",
+    "adapters",
+    "export",
+    "lineage",
+    "find",
+    "process",
+    "processors",
+    "reproduce",
+)
 HEAVY = (
     "torch", "tensorflow", "dask", "zarr", "xarray", "h5py", "pydicom", "nibabel", "tifffile", "rsciio", "PIL", "av",
     "numpy", "rich", "pydantic", "obstore",

@@ -124,7 +124,7 @@ def test_a_step_that_fails_keeps_those_before_it(tmp_path: Path, lab: str, scan:
         ('processor = "denoise.gaussian"\n', "", "steps.smooth.processor: it is missing", None),
         ('inputs = ["scan"]\n\n', 'inputs = ["scan", "other"]\n\n', "no step takes the input other", None),
         ('inputs = ["scan"]\n\n', 'inputs = ["scan", "mask"]\n\n', "an input cannot be called 'mask'", None),
-        ('name = "pores"', 'name = "/home/somebody"', "name", None),
+        ('name = "pores"', 'name = "/a/b"', "name", None),
         ("params.sigma = 1.5", "params.sigma = nan", "sigma", 14),
     ],
 )
