@@ -159,6 +159,7 @@ def _died(error: BaseException) -> bool:
 
 
 def _explained(failed: list[tuple[Task, BaseException]]) -> BaseException:
+    failed = sorted(failed, key=lambda pair: pair[0].number)
     first = failed[0][1]
     if isinstance(first, Capacity | Conflict | Damaged | Interrupted | NotFound | StorageFailed):
         return first

@@ -53,7 +53,8 @@ def write_version_data(
     cancelled : callable
         Asked between tiles; true stops the work.
     levels : callable, optional
-        Writes the shards of every level in another way than by streaming `volume`, and returns the keys of those that hold nothing.
+        Writes the shards of every level in another way than by streaming `volume`, and returns the keys of those that hold
+        nothing.
 
     Returns
     -------

@@ -5,7 +5,6 @@ engine, and dask.array.map_overlap. All read the same sealed version and write l
 import shutil
 import statistics
 import sys
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any

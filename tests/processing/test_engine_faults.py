@@ -102,7 +102,7 @@ def test_storage_may_fail_twice(source: str, ledger: str) -> None:
 def test_storage_that_fails_for_good_ends_the_run(source: str, ledger: str) -> None:
     with pytest.raises(StorageFailed, match="a planted fault of storage"):
         faulty(source, ledger, "storage", Threads(1))
-    assert count(ledger) == 3
+    assert 3 <= count(ledger) <= 6  # three times each for the two tasks that are handed in at once
     unsealed(source)
 
 

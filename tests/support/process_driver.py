@@ -94,14 +94,14 @@ def kill_clients(job: dict[str, Any], expected: dict[str, str], seconds: float) 
             killed += 1
         elif status:
             problems.append(f"{array}: exit {status}")
-        interrupted += bool(shards(job, array)) and not sealed(job, array)
+        interrupted += reserved(job, array) and not sealed(job, array)
         rerun(job, array, expected, problems, Threads(2))
     return {"killed": killed, "runs": runs, "interrupted": interrupted, "problems": problems}
 
 
-def shards(job: dict[str, Any], array: str) -> bool:
-    """Say whether any shard of a version was written."""
-    return any(path.is_file() for path in Path(job["store"], "lab", array).rglob("image/c/*/*/*"))
+def reserved(job: dict[str, Any], array: str) -> bool:
+    """Say whether a version was begun."""
+    return Path(job["store"], "lab", array, "v1/.emstore/txn.json").exists()
 
 
 def sealed(job: dict[str, Any], array: str) -> bool:
