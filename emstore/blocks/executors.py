@@ -9,15 +9,17 @@ import contextlib
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing import get_context, parent_process, resource_tracker
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from emstore.blocks.runner import Submit
 from emstore.blocks.work import Done, Order, Task, Work
-from emstore.errors import InvalidInput, Kind, StorageFailed
+from emstore.errors import InvalidInput, Kind, ProcessingFailed, StorageFailed
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,14 @@ class Cluster:
 
     address: str
     """``tcp://HOST:PORT`` of a scheduler, or ``local:N``."""
-    threads: int = 1
+
+    @property
+    def threads(self) -> int:
+        """Of a local cluster's workers, one; of another one's, as many as the worker with most has."""
+        if self.address.startswith("local"):
+            return 1
+        with _connected(self.address) as client:
+            return max(client.nthreads().values(), default=1)
 
     @property
     def processes(self) -> int:
@@ -155,49 +164,84 @@ class Cluster:
     @contextlib.contextmanager
     def doing(self, work: Work, order: Order) -> Iterator[Line]:
         """Connect, and send the order to the workers once."""
-        try:
-            from distributed import Client, LocalCluster
-        except ImportError as error:
-            raise InvalidInput("a cluster needs Dask", fix="pip install 'emstore[dask]'", kind=Kind.MISSING_EXTRA) from error
         with contextlib.ExitStack() as stack:
-            where: Any = self.address
-            if self.address.startswith("local"):
-                with _children_deaf_to_ctrl_c():
-                    cluster = LocalCluster(
-                        n_workers=self.processes,
-                        threads_per_worker=1,
-                        processes=True,
-                        memory_limit=0,
-                        dashboard_address="127.0.0.1:0",  # any free port: several clusters may be here at once
-                    )
-                where = stack.enter_context(cluster)
-            try:
-                client = stack.enter_context(Client(where, timeout=20))
-            except (OSError, TimeoutError) as error:
-                raise StorageFailed(
-                    "no Dask scheduler answers", where=self.address, fix="start it, or check the address"
-                ) from error
-            [ordered] = client.scatter([order], broadcast=True, hash=False)
+            local = self.address.startswith("local")
+            where = stack.enter_context(_local(self.processes)) if local else self.address
+            client = stack.enter_context(_connected(where))
             executor = client.get_executor(pure=False, retries=0)
             width = max(1, sum(client.nthreads().values()))
+            number = uuid.uuid4().hex
+            # A small order goes with every task: what is scattered once is gone with the workers that had it.
+            large = _size(order.found) > _INLINE
+            sent: Any = client.scatter(order, broadcast=True, hash=False) if large else order
 
             def submit(task: Task) -> "Future[Done]":
-                nonlocal ordered
-                if ordered.status != "finished":  # every worker that had it is gone
-                    [ordered] = client.scatter([order], broadcast=True, hash=False)
-                begun: Future[Done] = executor.submit(_perform_order, ordered, task)
+                nonlocal sent
+                if large and sent.status != "finished":
+                    sent = client.scatter(order, broadcast=True, hash=False)
+                begun: Future[Done] = executor.submit(_perform_order, number, sent, task)
                 return begun
 
             yield Line(submit, width)
             executor.shutdown(wait=False)
 
 
-_opened: dict[int, tuple[Order, Work]] = {}
-"""The last order this worker opened."""
+@contextlib.contextmanager
+def _local(workers: int) -> Iterator[Any]:
+    """Begin a cluster on this machine, one thread a worker."""
+    _distributed()
+    from distributed import LocalCluster
+
+    with _children_deaf_to_ctrl_c():
+        try:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",  # any free port: several clusters may be here at once
+            )
+        except (RuntimeError, OSError) as error:
+            raise ProcessingFailed("the local cluster did not start", fix="run the same command again") from error
+    with cluster:
+        yield cluster
 
 
-def _perform_order(order: Order, task: Task) -> Done:
-    held = _opened.get(0)
-    if held is None or held[0] is not order:
-        held = _opened[0] = (order, order.open())
-    return held[1].perform(task)
+@contextlib.contextmanager
+def _connected(where: Any) -> Iterator[Any]:
+    """Connect to a cluster, or to the scheduler at an address."""
+    _distributed()
+    from distributed import Client
+
+    try:
+        client = Client(where, timeout=20)
+    except (OSError, TimeoutError) as error:
+        raise StorageFailed("no Dask scheduler answers", where=str(where), fix="start it, or check the address") from error
+    with client:
+        yield client
+
+
+def _distributed() -> None:
+    if find_spec("distributed") is None:
+        raise InvalidInput("a cluster needs Dask", fix="pip install 'emstore[dask]'", kind=Kind.MISSING_EXTRA)
+
+
+def _size(found: Any) -> int:
+    from dask.sizeof import sizeof
+
+    return int(sizeof(found))
+
+
+_INLINE: Final = 256 << 10
+"""Largest finding of a reduction that goes with every task, bytes."""
+_opened: list[tuple[str, Work]] = []
+"""Number of the last order this worker opened, and its work."""
+_opening = threading.Lock()
+
+
+def _perform_order(number: str, order: Order, task: Task) -> Done:
+    with _opening:  # a worker may have several threads
+        if not _opened or _opened[0][0] != number:
+            _opened[:] = [(number, order.open())]
+        work = _opened[0][1]
+    return work.perform(task)
