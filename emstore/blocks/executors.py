@@ -192,17 +192,23 @@ def _local(workers: int) -> Iterator[Any]:
     _distributed()
     from distributed import LocalCluster
 
+    def begin() -> Any:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            dashboard_address="127.0.0.1:0",  # any free port: several clusters may be here at once
+        )
+
     with _children_deaf_to_ctrl_c():
         try:
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,
-                dashboard_address="127.0.0.1:0",  # any free port: several clusters may be here at once
-            )
-        except (RuntimeError, OSError) as error:
-            raise ProcessingFailed("the local cluster did not start", fix="run the same command again") from error
+            cluster = begin()
+        except RuntimeError:  # a worker died as it began
+            try:
+                cluster = begin()
+            except RuntimeError as error:
+                raise ProcessingFailed("the local cluster did not start", fix="run the same command again") from error
     with cluster:
         yield cluster
 

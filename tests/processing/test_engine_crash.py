@@ -69,7 +69,9 @@ def test_a_cluster_s_workers_killed_at_random_moments(source: str, cluster: Star
     assert result["killed"] == KILLS // 2
 
 
-@pytest.mark.parametrize(("mode", "executor"), [("client", "local:2"), ("client", "processes"), ("worker", "processes")])
+@pytest.mark.parametrize(
+    ("mode", "executor"), [("client", "local:2"), ("worker", "local:2"), ("client", "processes"), ("worker", "processes")]
+)
 def test_other_executors_survive_too(source: str, mode: str, executor: str) -> None:
     before = {process.pid for process in psutil.process_iter()}
     result = drive(mode, source, executor, kills=2, params={"pause": 0.05})
