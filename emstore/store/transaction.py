@@ -252,19 +252,18 @@ def begin(
         for number in sorted(int(entry.key.rpartition("/v")[2]) for entry in backend.entries(pointers)):
             at = Place(place.dataset, place.array, number)
             txn = _txn(backend, at)
+            if txn is None and (own := _reserve(backend, at, mine, settings, task, store_id)) is not None:
+                return own  # whoever wanted it died before it was theirs
             if txn is None or txn.settings != settings:
                 continue  # somebody else got that number
             found = _join(backend, at, txn, store_id)
             if isinstance(found, Transaction) or (found is not None and not again):
                 return found
         at = Place(place.dataset, place.array, max(numbers(backend, place), default=0) + 1)
-        txn = Txn(txn=mine, settings=settings, task=task, created=datetime.now(UTC))
         # The pointer comes first: a reservation that dies right after its put can still be found and resumed.
         backend.put_new(f"{pointers}v{at.version}", b"")
-        if backend.put_new(at.prefix + TXN, canonical(txn.model_dump(mode="json"))):
-            lease = leases.HeldLease(backend, at.prefix, 1, store_id)
-            if lease.acquire():
-                return Transaction(backend, at, txn, lease, store_id)
+        if (own := _reserve(backend, at, mine, settings, task, store_id)) is not None:
+            return own
 
 
 def read_state(backend: Backend, place: Place) -> dict[str, Any] | Tombstone | None:
@@ -307,6 +306,17 @@ def bury(backend: Backend, place: Place, reason: str) -> bool:
 def numbers(backend: Backend, place: Place) -> list[int]:
     """Return the version numbers that were ever reserved in an array, ascending."""
     return sorted(n for name in backend.children(place.prefix) if (n := version_number(name)) is not None)
+
+
+def _reserve(backend: Backend, place: Place, mine: str, settings: str, task: str, store_id: str) -> Transaction | None:
+    """Take a free version number; ``None`` when somebody has it."""
+    if backend.find(place.prefix + NODE) is not None:
+        return None
+    txn = Txn(txn=mine, settings=settings, task=task, created=datetime.now(UTC))
+    if not backend.put_new(place.prefix + TXN, canonical(txn.model_dump(mode="json"))):
+        return None
+    lease = leases.HeldLease(backend, place.prefix, 1, store_id)
+    return Transaction(backend, place, txn, lease, store_id) if lease.acquire() else None
 
 
 def _put_new(backend: Backend, place: Place, key: str, data: Buffer) -> ManifestEntry:

@@ -16,7 +16,7 @@ from obstore.store import LocalStore, MemoryStore
 from emstore.errors import Conflict, EmstoreError, Kind
 from emstore.store.backend import Backend
 from emstore.store.documents import Manifest, Tombstone, canonical, digest
-from emstore.store.layout import MANIFEST, NODE, Place
+from emstore.store.layout import LEASES, MANIFEST, NODE, TXN, Place
 from emstore.store.lease import HeldLease
 from emstore.store.transaction import Finished, Transaction, begin, bury, numbers, read_state
 
@@ -92,6 +92,18 @@ def test_a_released_attempt_is_resumed_without_writing_again(backend: Backend) -
     seal(second, {"a": b"never written", "b": b"2"})
     check_whole(backend, second.place)
     assert backend.get(second.place.prefix + "a") == b"1"
+
+
+def test_a_number_that_nobody_came_to_reserve_is_used(tmp_path: Path) -> None:
+    backend = Backend(LocalStore(tmp_path), "store", tmp_path)
+    first = start(backend, 1)
+    first.release()
+    # As if killed a moment earlier: storage had only begun to make the reservation, whose folder is there already.
+    txn = tmp_path / first.place.prefix / TXN
+    txn.rename(txn.with_name(f"{txn.name}#1"))
+    for lease in (tmp_path / first.place.prefix / LEASES).iterdir():
+        lease.unlink()
+    assert start(backend, 1).place == first.place
 
 
 def test_a_live_writer_of_the_same_thing_is_not_disturbed(backend: Backend) -> None:
