@@ -9,8 +9,6 @@ The job is JSON on standard input, the answer a JSON file; what adapters print g
 """
 
 import gc
-import importlib
-import importlib.util
 import json
 import math
 import random
@@ -28,6 +26,7 @@ from emstore.adapter import Adapter
 from emstore.errors import EmstoreError
 from emstore.source import Source
 from emstore.testing import regions
+from emstore.testing.loading import load
 from emstore.testing.samples import Sample, copy, corrupt
 from emstore.volume import Region, Volume
 
@@ -52,7 +51,7 @@ def main() -> None:
     answer = Path(job["answer"])
     before = set(sys.modules)
     started = time.process_time()
-    adapter = _load(job["module"], job["file"], job["class"])()
+    adapter = load(job["module"], job["file"], job["class"])()
     result: dict[str, Any] = {
         "import_seconds": time.process_time() - started,
         "heavy": sorted(set(HEAVY) & ({name.split(".")[0] for name in set(sys.modules) - before})),
@@ -189,22 +188,6 @@ class _Opened:
         # An audit hook cannot be taken out again, only switched off.
         if self._on and event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(self._root):
             self.paths.add(Path(arguments[0]))
-
-
-def _load(module: str, file: str, name: str) -> Any:
-    """Import the adapter's class by module name, or from its file when the name means nothing here (test modules)."""
-    try:
-        found = importlib.import_module(module)
-    except ImportError:
-        spec = importlib.util.spec_from_file_location("adapter_under_test", file)
-        if spec is None or spec.loader is None:
-            raise
-        found = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = found
-        spec.loader.exec_module(found)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
 
 
 if __name__ == "__main__":

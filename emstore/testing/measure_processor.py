@@ -5,8 +5,6 @@ answer is JSON, the last line printed. Linux only: the peak resident size is res
 """
 
 import gc
-import importlib
-import importlib.util
 import json
 import sys
 import warnings
@@ -18,6 +16,7 @@ from emstore.blocks.compute import Compute
 from emstore.blocks.layout import lay_out
 from emstore.operation import Operation
 from emstore.testing import operations
+from emstore.testing.loading import load
 
 _HUGE = 1 << 45
 
@@ -27,7 +26,7 @@ def main() -> None:
     job: dict[str, Any] = json.load(sys.stdin)
     warnings.simplefilter("ignore")
     sys.path[:0] = job["path"]
-    suite = _load(job["module"], job["file"], job["class"])()
+    suite = load(job["module"], job["file"], job["class"])()
     found = []
     for number in job["cases"]:
         case = suite.cases()[number]
@@ -68,21 +67,6 @@ def _begin() -> int:
 
 def _status(key: str) -> int:
     return int(Path("/proc/self/status").read_text().split(f"{key}:", 1)[1].split()[0]) * 1024
-
-
-def _load(module: str, file: str, name: str) -> Any:
-    try:
-        found: Any = importlib.import_module(module)
-    except ImportError:
-        spec = importlib.util.spec_from_file_location("processor_suite", file)
-        if spec is None or spec.loader is None:
-            raise
-        found = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = found
-        spec.loader.exec_module(found)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
 
 
 if __name__ == "__main__":

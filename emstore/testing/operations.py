@@ -73,25 +73,8 @@ def unread(volumes: Volumes) -> Volumes:
 
 
 @dataclass(frozen=True)
-class Copies:
+class Copies(MemoryArray):
     """An array that gives copies, as a store does."""
-
-    values: npt.NDArray[Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Size of every axis."""
-        return self.values.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        return self.values.dtype
-
-    @property
-    def block(self) -> tuple[int, ...]:
-        """Any region costs the same."""
-        return (1,) * self.values.ndim
 
     def __getitem__(self, region: Region) -> npt.NDArray[Any]:
         """Return a copy of a region."""

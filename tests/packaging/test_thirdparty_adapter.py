@@ -1,44 +1,25 @@
 """An adapter in a package of its own, installed with pip into a fresh environment, is found and used like a built-in one."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fresh_environment import python_with, run
+
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE / "thirdparty_adapter"
 COMMAND = "import sys; sys.argv[0] = 'emstore'; from emstore.cli.app import main; main()"
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment: everything installed here behind it, the third party's package in it."""
-    folder = tmp_path_factory.mktemp("thirdparty")
-    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
-    python = folder / "venv/bin/python"
-    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip())
-    # addsitedir, since it also reads the .pth files there: emstore itself may be installed as editable.
-    (site / "libraries.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    source = shutil.copytree(PACKAGE, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
-    quiet = ("--quiet", "--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation")
-    run(python, "-m", "pip", "install", *quiet, source, cwd=folder)
-    return python
+    return python_with(PACKAGE, tmp_path_factory.mktemp("thirdparty"))
 
 
 @pytest.fixture
