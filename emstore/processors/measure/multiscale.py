@@ -11,10 +11,10 @@ from pydantic import Field
 from emstore.operation import Block, Operation, Reduction
 from emstore.processor import Params
 from emstore.processors.measure.pairs import RANGE_HELP, ROLES, DataRange, same_values, type_range
-from emstore.processors.measure.similarity import slice_planes
-from emstore.processors.measure.slices import SliceParams, Slices, plain
+from emstore.processors.measure.similarity import Figure, add_rows, mean_table, slice_planes
+from emstore.processors.measure.slices import SliceParams, Slices
 from emstore.processors.measure.windows import Window
-from emstore.table import Column, Table
+from emstore.table import Table
 from emstore.volume import Volume
 
 Array = npt.NDArray[np.float64]
@@ -89,24 +89,12 @@ class _Pass:
 
     def add(self, state: Array, block: Block, part: Array) -> Array:
         """Add up, slice by slice."""
-        rows = self.slices.rows(block)
-        state[:, rows.start : rows.stop] += part
-        return state
+        return add_rows(state, self.slices.rows(block), part)
 
     def finish(self, state: Array) -> Table:
         """Return the table."""
-        total, number, unknown = state
-        with np.errstate(invalid="ignore"):
-            found = total / number
-            whole = float(np.divide(total.sum(), number.sum()))
-        columns = {
-            **self.slices.columns(),
-            "count": Column(number.astype(np.int64), None, "images compared"),
-            "unknown": Column(unknown.astype(np.int64), None, "images with a NaN"),
-            "msssim": Column(found, None, "multi-scale structural similarity, 1 for equal images"),
-        }
-        summary = {"count": int(number.sum()), "unknown": int(unknown.sum()), "msssim": plain(whole), "data_range": self.range}
-        return Table(self.title, columns, summary)
+        described = Figure("msssim", "multi-scale structural similarity, 1 for equal images", "images")
+        return mean_table(self.title, self.slices, state, described, self.range)
 
 
 def multiscale(image: npt.NDArray[Any], reference: npt.NDArray[Any], span: float) -> float:

@@ -140,21 +140,41 @@ class _Pass:
 
     def add(self, state: Array, block: Block, part: Array) -> Array:
         """Add up, slice by slice."""
-        rows = self.slices.rows(block)
-        state[:, rows.start : rows.stop] += part
-        return state
+        return add_rows(state, self.slices.rows(block), part)
 
     def finish(self, state: Array) -> Table:
         """Return the table."""
-        total, number, unknown = state
-        with np.errstate(invalid="ignore"):
-            found = total / number
-            whole = float(np.divide(total.sum(), number.sum()))
-        columns = {
-            **self.slices.columns(),
-            "count": Column(number.astype(np.int64), None, "windows compared"),
-            "unknown": Column(unknown.astype(np.int64), None, "windows with a NaN"),
-            "ssim": Column(found, None, "structural similarity, 1 for equal images"),
-        }
-        summary = {"count": int(number.sum()), "unknown": int(unknown.sum()), "ssim": plain(whole), "data_range": self.range}
-        return Table(self.title, columns, summary)
+        described = Figure("ssim", "structural similarity, 1 for equal images", "windows")
+        return mean_table(self.title, self.slices, state, described, self.range)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a table of means is about."""
+
+    name: str
+    description: str
+    of: str
+    """What each mean is taken over."""
+
+
+def add_rows(state: Array, rows: range, part: Array) -> Array:
+    """Add a block's sums to those of its slices; `state` is changed."""
+    state[:, rows.start : rows.stop] += part
+    return state
+
+
+def mean_table(title: str, slices: Slices, state: Array, figure: Figure, span: float) -> Table:
+    """Return the mean of every slice and of the whole, from sums, numbers and numbers of unknown values, shape (3, slices)."""
+    total, number, unknown = state
+    with np.errstate(invalid="ignore"):
+        found = total / number
+        whole = float(np.divide(total.sum(), number.sum()))
+    columns = {
+        **slices.columns(),
+        "count": Column(number.astype(np.int64), None, f"{figure.of} compared"),
+        "unknown": Column(unknown.astype(np.int64), None, f"{figure.of} with a NaN"),
+        figure.name: Column(found, None, figure.description),
+    }
+    summary = {"count": int(number.sum()), "unknown": int(unknown.sum()), figure.name: plain(whole), "data_range": span}
+    return Table(title, columns, summary)
