@@ -12,6 +12,8 @@ class Started:
     """What is being made, e.g. ``lab.zarr/liver/raw/v1``."""
     total: int
     """Amount of work, bytes of uncompressed level-0 data."""
+    memory: int | None = None
+    """The most memory that the process doing it is projected to take, bytes; ``None`` where nobody has said."""
 
 
 @dataclass(frozen=True)

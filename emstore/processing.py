@@ -425,7 +425,7 @@ class _Job:
         )
         mapped = prod(self.layout.blocks.shape) if self.operation.reduction is not None else 0
         made = 0 if self.plan is None else self.plan.nbytes
-        self.listener(Started(task, mapped + made))
+        self.listener(Started(task, mapped + made, self.layout.projected))
         notes = () if self.operation.result is None else self.operation.result.notes
         for note in notes:
             self.listener(Noted(task, note))
