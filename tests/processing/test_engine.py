@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 import emstore
 import engine_processors
-from emstore import processing
 from emstore.blocks import layout
 from emstore.blocks.executors import Cluster, Executor, Processes, Threads
-from emstore.processing import process
+from emstore.processing import plan, process
 from emstore.store import Place, backend, chunking, verify
 from emstore.store.store import Store
 from in_blocks import arrays, axes_of
@@ -42,21 +41,21 @@ def shared() -> Iterator[Store]:
 def forced(chunk: int, shard: int, block: tuple[int, ...]) -> Iterator[None]:
     """Cut everything so: about so many voxels a chunk and a shard, blocks of this shape whatever the memory allows."""
 
-    def lay_out(operation: Any, volumes: Any, plan: Any, *, workers: int, **rest: Any) -> Any:
+    def lay_out(operation: Any, volumes: Any, written: Any, *, workers: int, **rest: Any) -> Any:
         grid = layout.grid_of(operation, volumes)
-        task = layout._task(operation, volumes, plan)
+        task = layout._task(operation, volumes, written)
         size = (
             tuple(t if name in operation.whole else min(b, t) for b, t, name in zip(block, task, grid.dims, strict=False))
             + task[len(block) :]
         )
-        return layout._layout(operation, volumes, plan, size, workers, 0, False)
+        return layout._layout(operation, volumes, written, size, workers, 0, False)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "CHUNK_VOXELS", chunk)
         patch.setattr(chunking, "SHARD_VOXELS", shard)
         patch.setattr(layout, "TABLE_BLOCK", 7)
         patch.setattr(backend, "_fsync", lambda path: None)  # nobody pulls the plug here, and it is most of the time
-        patch.setattr(processing, "lay_out", lay_out)
+        patch.setattr(plan, "lay_out", lay_out)
         yield
 
 

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 import emstore
-from emstore import processing
 from emstore.blocks.executors import Cluster, Executor, Processes, Threads
 from emstore.errors import Capacity, Conflict, Damaged, EmstoreError, Kind, NotFound, ProcessingFailed, StorageFailed
-from emstore.processing import process
+from emstore.processing import Processed, process, run
 from emstore.store import Place, open_store
 from emstore.store.backend import Backend
 from emstore.store.transaction import bury
@@ -40,7 +39,7 @@ def ledger(tmp_path: Path) -> str:
     return os.path.relpath(tmp_path / "ledger")
 
 
-def faulty(source: str, ledger: str, fault: str, executor: Executor | None = None, **params: Any) -> processing.Processed:
+def faulty(source: str, ledger: str, fault: str, executor: Executor | None = None, **params: Any) -> Processed:
     lab = source.rpartition("/in/")[0]
     params = {"fault": fault, "folder": ledger, "first": 20, **params}
     return process("engine.fault", [source], f"{lab}/out/a", params=params, executor=executor or Threads(2), memory=2 << 30)
@@ -180,7 +179,7 @@ def test_an_input_aborted_meanwhile_is_named(
     source: str, ledger: str, executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = source.rpartition("/in/")[0]
-    real = processing.begin
+    real = run.begin
 
     def begin(*arguments: Any, **rest: Any) -> Any:
         held = real(*arguments, **rest)
@@ -188,7 +187,7 @@ def test_an_input_aborted_meanwhile_is_named(
         bury(open_store(lab).backend, Place("in", "a", 1), "it was taken back")
         return held
 
-    monkeypatch.setattr(processing, "begin", begin)
+    monkeypatch.setattr(run, "begin", begin)
     with pytest.raises(EmstoreError, match=r"in/a/v1|s0/image/c/") as failed:
         faulty(source, ledger, "", executor)
     assert isinstance(failed.value, Damaged | NotFound | Conflict), failed.value

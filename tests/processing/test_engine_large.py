@@ -62,7 +62,7 @@ import json, sys, time
 from itertools import islice
 from pathlib import Path
 from emstore import registry
-from emstore.processing import _plan, promised
+from emstore.processing.plan import promised, written
 from emstore.blocks.layout import lay_out
 from emstore.blocks.work import writing
 from emstore.store import open_version
@@ -77,7 +77,7 @@ started = time.perf_counter()
 version = open_version(ref)
 volumes = (version.volume(),)
 operation = processor.plan(volumes, processor.params())
-plan = _plan(operation, promised(operation, operation.result, volumes), volumes, True, memory)
+plan = written(operation, promised(operation, operation.result, volumes), volumes, pyramid=True, memory=memory)
 layout = lay_out(operation, volumes, plan, memory=memory, workers=8)
 tasks = list(islice(writing(plan, plan.levels[0], layout.task, Nothing(), set()), 1000))
 blocks = next(iter(layout.blocks.inside(tasks[-1].region)))

@@ -1,0 +1,10 @@
+"""Versions in, one new version out: the second use case.
+
+`plan` finds out what will be read and written and checks it, and touches nothing; `run` does it: a transaction, the blocks,
+the seal.
+"""
+
+from emstore.processing.plan import DEFAULT_MEMORY, check_count, check_fits, checked, promised
+from emstore.processing.run import Processed, process
+
+__all__ = ["DEFAULT_MEMORY", "Processed", "check_count", "check_fits", "checked", "process", "promised"]

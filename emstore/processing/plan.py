@@ -1,0 +1,280 @@
+"""What a process will read and write and the memory it takes, found and checked before anything is touched."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+import emstore
+from emstore import registry
+from emstore.blocks.executors import Executor, Threads
+from emstore.blocks.layout import Layout, lay_out
+from emstore.errors import Capacity, InvalidInput, Kind, PrivacyRefused
+from emstore.header import Header
+from emstore.operation import Operation, Result
+from emstore.processing import device as devices
+from emstore.processor import Processor
+from emstore.store import Version, canonical, digest, open_version, plan_version
+from emstore.store.plan import VersionPlan, cpu_count, project, same_plan
+from emstore.volume import Region, Volume
+
+DEFAULT_MEMORY: Final = 1 << 30
+"""Memory budget of the whole process unless the caller states one, bytes."""
+_MOST_MEMORY: Final = 1 << 46
+"""Budgets beyond this are not looked at, bytes."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A process that can be carried out."""
+
+    processor: Processor
+    versions: tuple[Version, ...]
+    """What is read, in the order of the processor's roles."""
+    volumes: tuple[Volume, ...]
+    params: Mapping[str, Any]
+    """As a Record holds them."""
+    operation: Operation
+    plan: VersionPlan | None
+    """How the result is written; none for a table."""
+    layout: Layout
+    executor: Executor
+    device: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return all that shapes the result but the inputs and the code."""
+        return {
+            "processor": self.processor.name,
+            "processor_version": self.processor.version,
+            "device": self.device.partition(":")[0],
+            "params": dict(self.params),
+            "plan": None if self.plan is None else self.plan.to_json(),
+        }
+
+    def settings(self) -> str:
+        """Return the digest by which a rerun finds what is there."""
+        plugin = registry.processors()[self.processor.name]
+        return digest(
+            canonical(
+                {
+                    "activity": "process",
+                    "emstore": emstore.__version__,
+                    "package": [plugin.package, plugin.package_version],
+                    "inputs": [version.id for version in self.versions],
+                    "models": [model.digest for model in self.operation.models],
+                    **self.facts(),
+                }
+            )
+        )
+
+
+def plan_process(
+    name: str,
+    inputs: Sequence[str],
+    params: Mapping[str, Any],
+    *,
+    memory: int,
+    executor: Executor | None = None,
+    device: str,
+    pyramid: bool,
+    plan_told: Mapping[str, Any] | None = None,
+) -> Planned:
+    """Plan what `emstore.processing.process` will do; its parameters are explained there.
+
+    Raises
+    ------
+    InvalidInput, NotFound, Damaged
+        The processor, an input or a parameter is not what is needed.
+    Capacity
+        It does not fit the memory budget.
+    PrivacyRefused
+        A parameter may not stand in a Record.
+    """
+    processor = registry.processor(name)
+    check_count(processor, len(inputs))
+    given = checked(processor, params)
+    versions = tuple(open_version(ref) for ref in inputs)
+    volumes = tuple(version.volume() for version in versions)
+    operation = processor.plan(volumes, given)
+    executor = executor or Threads(cpu_count())
+    device = devices.choose(operation, name, device)
+    workers, processes, device_memory = executor.threads, executor.processes, devices.memory(device)
+
+    def arrange(memory: int) -> tuple[VersionPlan | None, Layout]:
+        plan = None
+        if operation.result is not None:
+            promise = promised(operation, operation.result, volumes)
+            plan = None if plan_told is None else same_plan(promise, plan_told, memory=memory)
+            plan = plan or written(operation, promise, volumes, pyramid=pyramid, memory=memory)
+        share = memory // processes
+        return plan, lay_out(operation, volumes, plan, memory=share, workers=workers, device_memory=device_memory)
+
+    plan, layout = _within(memory, arrange)
+    if layout.workers < executor.threads and isinstance(executor, Threads):
+        executor = Threads(layout.workers)
+    settings = given.model_dump(mode="json")
+    _check_plain(name, settings)
+    return Planned(processor, versions, volumes, settings, operation, plan, layout, executor, device)
+
+
+def check_count(processor: Processor, given: int) -> None:
+    """Refuse another number of inputs than a processor takes.
+
+    Raises
+    ------
+    InvalidInput
+        Naming what each is for.
+    """
+    if given != len(processor.inputs):
+        raise InvalidInput(
+            f"it takes {len(processor.inputs)} input{'s' * (len(processor.inputs) != 1)} ({', '.join(processor.inputs)}), "
+            f"not {given}",
+            where=processor.name,
+        )
+
+
+def checked(processor: Processor, params: Mapping[str, Any]) -> Any:
+    """Return a processor's parameters, checked.
+
+    Raises
+    ------
+    InvalidInput
+        Naming every parameter that is wrong, and what there is.
+    """
+    try:
+        return processor.params.model_validate(dict(params))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'parameters'}: {_wrong(each)}" for each in error.errors())
+        known = ", ".join(processor.params.model_fields) or "none"
+        raise InvalidInput(
+            wrong, where=processor.name, fix=f"its parameters are {known}; see `emstore processors {processor.name}`"
+        ) from None
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    return "there is no such parameter" if error["type"] == "extra_forbidden" else str(error["msg"]).removeprefix("Value error, ")
+
+
+_SECRET: Final = re.compile(r"(/|~|\\\\|[A-Za-z]:[\\/]|file:).|.*://[^/\s]*@", re.IGNORECASE | re.DOTALL)
+"""An absolute path, or a URL with a user or password in it."""
+
+
+def _check_plain(name: str, settings: Any) -> None:
+    """Refuse parameters that no Record may hold."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            _check_plain(f"{name} {key}", value)
+            _check_plain(name, key)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            _check_plain(name, value)
+    elif isinstance(settings, str) and _SECRET.match(settings):
+        raise PrivacyRefused(
+            "a parameter is an absolute path or a URL with credentials, and would stay in the Record",
+            where=name,
+            fix="give it a name or a relative path instead",
+        )
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """The values of a result that is not made yet: its plan needs only their shape and type."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    block: tuple[int, ...]
+
+    def __getitem__(self, region: Region) -> npt.NDArray[Any]:
+        raise NotImplementedError("blocks are made by tasks, not read")
+
+
+def check_fits(operation: Operation, volumes: Sequence[Volume], *, memory: int = DEFAULT_MEMORY, pyramid: bool = True) -> None:
+    """Refuse what cannot be done within a memory budget.
+
+    Raises
+    ------
+    Capacity
+        Kind ``memory_budget``: says what would do.
+    """
+    if operation.result is None:
+        _within(memory, lambda memory: lay_out(operation, volumes, None, memory=memory, workers=1))
+    else:
+        promise = promised(operation, operation.result, volumes)
+        _within(memory, lambda memory: written(operation, promise, volumes, pyramid=pyramid, memory=memory))
+
+
+def _within(memory: int, arrange: Callable[[int], T]) -> T:
+    """Return what `arrange` makes of a memory budget; where that is too small, find one that is not and say so.
+
+    More memory also allows larger shards, so what one arrangement lacks is not what would do.
+    """
+    try:
+        return arrange(memory)
+    except Capacity as error:
+        if error.kind is not Kind.MEMORY_BUDGET:
+            raise
+        short = error
+    enough = memory
+    while enough < _MOST_MEMORY:
+        enough = max(enough, 1) + max(enough >> 4, 16 << 20)
+        try:
+            arrange(enough)
+        except Capacity:
+            continue
+        mebibytes = -(-enough >> 20)
+        raise Capacity(
+            f"it takes about {mebibytes} MiB of memory, more than the {memory >> 20} MiB allowed",
+            fix=f"allow more, e.g. --memory {mebibytes}MiB",
+            kind=Kind.MEMORY_BUDGET,
+        )
+    raise short
+
+
+def promised(operation: Operation, result: Result, volumes: Sequence[Volume]) -> Volume:
+    """Return what an operation will give, all but its values, which cannot be read yet."""
+    grid = result.grid
+    block = tuple(n if name in operation.whole else 1 for n, name in zip(grid.shape, grid.dims, strict=True))
+    first = volumes[0]
+    return Volume(
+        name=first.name,
+        data=_Promise(grid.shape, result.dtype, block),
+        grid=grid,
+        header=Header("emstore", terms=dict(first.header.terms if result.terms is None else result.terms)),
+        kind=result.kind,
+        modality=result.modality,
+        scale=result.scale,
+        window=result.window,
+        attributes=dict(result.attributes),
+        notes=result.notes,
+    )
+
+
+def written(operation: Operation, promise: Volume, volumes: Sequence[Volume], *, pyramid: bool, memory: int) -> VersionPlan:
+    """Return how the result is written: the best layout that two workers can make within the budget, the same on any machine.
+
+    What streaming it would take does not matter: regions are written shard by shard.
+    """
+    lean: VersionPlan | None = None
+    short: Capacity | None = None
+    budget = _MOST_MEMORY
+    while True:
+        try:
+            plan = plan_version(promise, pyramid=pyramid, memory=budget)
+        except Capacity as error:
+            if lean is None:
+                raise short or error from None
+            return lean
+        budget = project(plan) - 1  # for the next leaner plan
+        try:
+            layout = lay_out(operation, volumes, plan, memory=memory, workers=2)
+        except Capacity as error:
+            short = error
+            continue
+        if layout.workers == 2:
+            return plan
+        lean = lean or plan
