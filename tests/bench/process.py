@@ -59,10 +59,15 @@ def measure(root: Path, *, shape: tuple[int, int, int] = (1000, 1024, 2048), rou
 def make(store: Path, shape: tuple[int, int, int]) -> str:
     """Seal a noisy volume without going through files; return its REF."""
     library.create_store(str(store))
-    at, place = resolve(f"{store}/bench/raw")
     spacing = {"z": 10.0, "y": 5.0, "x": 5.0}
     axes = tuple(Axis(name, n, spacing=spacing[name], unit="nanometer") for name, n in zip("zyx", shape, strict=True))
     volume = Volume("raw", Synthetic(shape, next(em_slices(1, *shape[1:]))), Grid(axes), Header("synthetic"))
+    return seal(volume, f"{store}/bench/raw")
+
+
+def seal(volume: Volume, target: str) -> str:
+    """Seal a volume as ``STORE/DATASET/ARRAY``; return its REF."""
+    at, place = resolve(target)
     held = begin(at.backend, place, settings=digest(b"bench"), task="bench", store_id=at.id)
     now, us = datetime.now(UTC), Software(name="bench", version="1")
     record = Record(
