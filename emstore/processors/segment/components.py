@@ -16,6 +16,9 @@ from emstore.processors.segment.joining import Joining, add, finish, start
 from emstore.volume import Volume, VolumeKind
 
 DTYPE: Final = np.dtype(np.uint32)
+_MASK_BYTES: Final = 32.0
+_VALUED_BYTES: Final = 56.0
+"""Working memory per voxel where every voxel, or every second one, is a part of its own; two blocks' parts wait to be added."""
 
 
 class ComponentsParams(Params):
@@ -25,6 +28,12 @@ class ComponentsParams(Params):
     background: int = Field(0, description="Value that belongs to no component.")
     minimum_size: int = Field(1, ge=1, description="Components of fewer voxels become background.")
     together: bool = Field(False, description="All values but the background are one; else only equal values are connected.")
+    maximum_parts: int = Field(
+        1 << 22,
+        ge=1,
+        lt=1 << 31,
+        description="Most components, counted anew in every block, to keep account of; each takes 48 bytes of memory.",
+    )
 
 
 class Components:
@@ -35,9 +44,9 @@ class Components:
     time point has its own. Labels are uint32.
 
     One pass over the blocks keeps what can still change: size and first voxel of every component of `minimum_size` or at a face
-    between blocks, and the faces that wait for the block on their other side. The union of parts that meet is found at the end
-    of it (connected components of the graph of parts), and a second pass labels every block again, with the final numbers. What
-    is kept grows with the number of components; beyond 2**24 it is refused.
+    between blocks, and the faces that wait for the block on their other side. Parts that meet are joined as they do, and a second
+    pass labels every block again, with the final numbers. What is kept grows with the number of components: its memory is counted
+    in for as many as there may be, which are `maximum_parts`, and more are refused.
     """
 
     name: ClassVar[str] = "segment.components"
@@ -77,8 +86,9 @@ class Components:
         if not lowest <= params.background <= highest:
             raise InvalidInput(f"background {params.background} is no value of type {volume.dtype}", where=self.name)
         label = partial(_label, rank=rank, params=params)
-        joining = Joining(volume.shape, rank, params.connectivity, params.minimum_size)
         valued = volume.dtype.kind != "b" and not params.together
+        value_bytes = volume.dtype.itemsize if valued else 0
+        joining = Joining(volume.shape, rank, params.connectivity, params.minimum_size, params.maximum_parts, value_bytes)
 
         def of_block(block: Block, arrays: Sequence[Array]) -> dict[str, Any]:
             [values] = arrays
@@ -98,9 +108,9 @@ class Components:
         return Operation(
             Result.like(volume, kind=VolumeKind.LABELS, dtype=DTYPE, scale=None, window=None),
             apply,
-            Reduction(of_block, start, partial(add, joining), partial(finish, joining)),
+            Reduction(of_block, partial(start, joining), partial(add, joining), partial(finish, joining), joining.state_bytes),
             tell,
-            work_bytes=24.0 if valued else 16.0,
+            work_bytes=_VALUED_BYTES if valued else _MASK_BYTES,
         )
 
 

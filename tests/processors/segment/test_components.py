@@ -15,7 +15,7 @@ from emstore.blocks.compute import evaluate
 from emstore.errors import Capacity, InvalidInput
 from emstore.geometry import Axis, AxisKind
 from emstore.operation import Block, Operation
-from emstore.processors.segment import Components, joining
+from emstore.processors.segment import Components
 from emstore.volume import Volume, VolumeKind
 from sealed import volume
 
@@ -155,13 +155,13 @@ def test_faces_are_kept_only_until_they_are_met() -> None:
     assert operation.reduction.finish(state)["count"] == 1
 
 
-def test_more_components_than_can_be_kept_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joining, "MAX_PARTS", 100)
+def test_more_components_than_are_accounted_for_are_refused() -> None:
     dots = np.zeros((30, 30), bool)
     dots[::2, ::2] = True
     with pytest.raises(Capacity, match="more than 100 components"):
-        run(dots, (10, 10))
-    assert run(dots, (30, 30), minimum_size=2).max() == 0
+        run(dots, (10, 10), maximum_parts=100)
+    assert run(dots, (10, 10), maximum_parts=225).max() == 225
+    assert run(dots, (30, 30), minimum_size=2, maximum_parts=1).max() == 0
 
 
 def test_what_makes_no_sense_is_refused() -> None:
