@@ -1,11 +1,13 @@
 """Carrying a planned process out: reserve a version, make and write its blocks, seal it with its Record."""
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import product
 from math import prod
 from threading import Semaphore
 from typing import Any, Final
@@ -24,7 +26,7 @@ from emstore.processing.plan import DEFAULT_MEMORY, Planned, plan_process, promi
 from emstore.provenance import environment
 from emstore.provenance.record import Activity, Input, Random, Record, Software, Step
 from emstore.store import Place, Transaction, Version, begin, canonical, digest, load, resolve, seal_table, seal_volume
-from emstore.store.plan import VersionPlan
+from emstore.store.plan import VersionPlan, cpu_count
 from emstore.table import Table
 
 AHEAD: Final = 2
@@ -219,12 +221,32 @@ class _Run:
             done(answer)
             self._advance(answer)
 
+        self._remember(plan)
         with self.planned.executor.doing(work, order) as line:
             for level in plan.levels:
                 first = level.number == 0
                 tasks = writing(plan, level, self.planned.layout.task if first else level.shard, self.held, empty)
-                self._through(line, work, tasks, made if first else done)
+                self._through(line, work, self._missing(tasks, plan), made if first else done)
         return empty
+
+    def _remember(self, plan: VersionPlan) -> None:
+        """Hash what an earlier attempt wrote, several objects at once: the tasks, made one by one, then find it known."""
+        earlier = self.held.earlier
+        if not earlier:
+            return
+        keys = (level.shard_key(at) for level in plan.levels for at in product(*map(range, level.shards)))
+        planned = self.planned
+        with ThreadPoolExecutor(min(planned.executor.processes * planned.layout.workers, cpu_count()), "hash") as pool:
+            for _ in pool.map(self.held.have, (key for key in keys if key in earlier)):
+                pass
+
+    def _missing(self, tasks: Iterable[Task], plan: VersionPlan) -> Iterator[Task]:
+        """Yield the tasks that have something to write."""
+        for task in tasks:
+            if task.shards:
+                yield task
+            elif not task.level:
+                self._advance(Done(task.number, nbytes=prod(s.stop - s.start for s in task.region) * plan.dtype.itemsize))
 
     def _through(self, line: Line, work: Work, tasks: Iterable[Task], done: Callable[[Done], None]) -> None:
         run(tasks, line.submit, done, window=AHEAD * line.width, stop=work.stopped.set, name=self._named)

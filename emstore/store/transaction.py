@@ -78,6 +78,11 @@ class Transaction(_Objects):
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="emstore-flush")
         self._flushes: dict[str, Future[None]] = {}
 
+    @property
+    def earlier(self) -> frozenset[str]:
+        """Keys of the objects that an earlier attempt with equal settings wrote; `have` says whether one is to be believed."""
+        return frozenset(self._existing)
+
     # -- the writer's sink -----------------------------------------------------------------------------------------
 
     def have(self, key: str) -> bool:
@@ -86,7 +91,7 @@ class Transaction(_Objects):
             return True
         if key not in self._existing:
             return False
-        self._note(key, self.read(key))
+        self._note(key)
         return True
 
     def put(self, key: str, data: Buffer) -> None:
@@ -129,7 +134,7 @@ class Transaction(_Objects):
         """
         prefix = self.place.prefix
         self.backend.delete(self.backend.leftovers(prefix))
-        self._note(TXN, self.read(TXN))
+        self._note(TXN)
         entries = tuple(sorted(self._entries.values(), key=lambda e: e.key))
         manifest = canonical(Manifest(objects=entries, empty=tuple(sorted(empty))).model_dump(mode="json"))
         if not self.backend.put_new(prefix + MANIFEST, manifest):
@@ -166,9 +171,10 @@ class Transaction(_Objects):
     def _stop_flushing(self) -> None:
         self._flusher.shutdown(wait=True, cancel_futures=True)
 
-    def _note(self, key: str, data: bytes) -> None:
+    def _note(self, key: str) -> None:
+        size, found = self.backend.digest(self.place.prefix + key)
         with self._lock:
-            self._entries[key] = ManifestEntry(key=key, size=len(data), digest=digest(data))
+            self._entries[key] = ManifestEntry(key=key, size=size, digest=found)
 
     def _recheck(self, entries: tuple[ManifestEntry, ...]) -> None:
         prefix = self.place.prefix

@@ -196,7 +196,7 @@ def _content(
     def look(entry: ManifestEntry) -> Finding | None:
         key = place.prefix + entry.key
         try:
-            found = digest(store.backend.get(key))
+            _, found = store.backend.digest(key)
         except EmstoreError as error:
             return Finding(key, Problem.UNREADABLE, error.what)
         advance(entry.size)

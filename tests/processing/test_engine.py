@@ -3,7 +3,9 @@
 import contextlib
 import itertools
 import tempfile
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ from hypothesis import strategies as st
 import emstore
 import engine_processors
 from emstore.blocks import layout
-from emstore.blocks.executors import Cluster, Executor, Processes, Threads
+from emstore.blocks.executors import Cluster, Executor, Line, Processes, Threads
+from emstore.blocks.work import Task
+from emstore.errors import Interrupted
+from emstore.events import Advanced, Started
 from emstore.processing import plan, process
-from emstore.store import Place, backend, chunking, verify
+from emstore.store import Place, Transaction, backend, chunking, verify
+from emstore.store.backend import Backend
 from emstore.store.store import Store
 from in_blocks import arrays, axes_of
 from sealed import seal, volume
@@ -201,3 +207,58 @@ def test_empty_shards_stay_unwritten(lab: str, small_shards: None) -> None:
     assert shards == ["s0/image/c/0/0/0"]
     np.testing.assert_array_equal(values_of(version), engine_processors.box(values, 1))
     assert Path(lab).is_dir()
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Threads that say which tasks they were given."""
+
+    given: list[Task]
+    threads: int = 2
+    processes: int = 1
+
+    @contextlib.contextmanager
+    def doing(self, work: Any, order: Any) -> Iterator[Line]:
+        def submit(task: Task) -> Any:
+            self.given.append(task)
+            return line.submit(task)
+
+        with Threads(self.threads).doing(work, order) as line:
+            yield Line(submit, line.width)
+
+
+def test_a_resumed_run_hands_out_what_is_missing_and_hashes_the_rest_at_once(
+    lab: str, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(9).integers(0, 200, (48, 32, 32), "u1")
+    source = seal(volume("made", values, *axes_of("zyx", values.shape)), f"{lab}/in/a")
+    whole = process("engine.box", [source.ref], f"{lab}/out/whole").version
+    real = Transaction.seal
+
+    def stopped(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Transaction, "seal", stopped)
+    with pytest.raises(Interrupted):
+        process("engine.box", [source.ref], f"{lab}/out/a")
+    monkeypatch.setattr(Transaction, "seal", real)
+    gone = ["s0/image/c/0/1/0", "s0/image/c/2/0/1"]
+    for key in gone:
+        Path(lab, "out/a/v1", key).unlink()
+
+    together, real_digest = threading.Barrier(2), Backend.digest
+
+    def digest(self: Backend, key: str) -> tuple[int, str]:
+        if "/s0/image/c/" in key:
+            together.wait(20)  # ten shards are left, an even number
+        return real_digest(self, key)
+
+    monkeypatch.setattr(Backend, "digest", digest)
+    given: list[Task] = []
+    told: list[Any] = []
+    done = process("engine.box", [source.ref], f"{lab}/out/a", executor=Counted(given), listener=told.append)
+    assert done.version.place.version == 1
+    assert objects(done.version) == objects(whole)
+    assert [(task.level, *task.shards) for task in given] == [(0, (0, 1, 0)), (0, (2, 0, 1))]
+    [begun] = [event for event in told if isinstance(event, Started)]
+    assert sum(event.done for event in told if isinstance(event, Advanced)) == begun.total

@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from blake3 import blake3
 
 import emstore
 from command_line import call, result
@@ -227,3 +229,12 @@ def test_a_service_that_is_busy_for_a_moment_is_asked_again(s3: Callable[..., No
         s3(address, **KEYS)
         assert open_backend("s3://lab/store").get("key") == b"here"
     assert len(asked) == 4
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (5 << 19) + 3])
+def test_an_object_is_hashed_piece_by_piece(tmp_path: Path, size: int) -> None:
+    body = np.random.default_rng(size).bytes(size)
+    (tmp_path / "a").write_bytes(body)
+    assert open_backend(str(tmp_path)).digest("a") == (size, f"blake3:{blake3(body).hexdigest()}")
+    with pytest.raises(NotFound):
+        open_backend(str(tmp_path)).digest("b")
