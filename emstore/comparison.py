@@ -22,7 +22,7 @@ class Difference:
     """Something that is not the same."""
 
     what: str
-    """A scale level (``s0``), a table's column, another object's key, or what the seal says."""
+    """A scale level (``s0``), a table's column, an array of a model, another object's key, or what the seal says."""
     detail: str
     """How it differs, in words."""
     objects: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ def compare(one: Version, other: Version) -> tuple[Difference, ...]:
     Parameters
     ----------
     one, other : Version
-        Images, labels or tables.
+        Images, labels, tables or models.
 
     Returns
     -------
@@ -48,10 +48,12 @@ def compare(one: Version, other: Version) -> tuple[Difference, ...]:
     """
     keys = _changed(one, other)
     found: list[Difference] = []
-    if one.is_table != other.is_table:
+    if (one.is_table, one.is_model) != (other.is_table, other.is_model):
         return (Difference("kind", f"{one.info.volume.kind} and {other.info.volume.kind}", keys),)
     if one.is_table:
         found += _columns(one, other, keys)
+    elif one.is_model:
+        found += _arrays(one, other, keys)
     else:
         for level in range(max(one.levels, other.levels)):
             own = tuple(key for key in keys if key.startswith(f"s{level}/image/"))
@@ -113,6 +115,24 @@ def _columns(one: Version, other: Version, keys: tuple[str, ...]) -> Iterator[Di
             continue
         count, largest = different(a.values, b.values)
         yield Difference(what, _words(count, largest, "row"), own, count, largest)
+
+
+def _arrays(one: Version, other: Version, keys: tuple[str, ...]) -> Iterator[Difference]:
+    ours, theirs = one.weights().arrays, other.weights().arrays
+    for name in [*ours, *(name for name in theirs if name not in ours)]:
+        own = tuple(key for key in keys if key.startswith((f"s0/{name}/c", f"s0/{name}/zarr.json")))
+        if not own:
+            continue
+        what = f"array {name}"
+        if name not in ours or name not in theirs:
+            yield Difference(what, "it did not come out" if name in ours else "it came out in addition", own)
+            continue
+        a, b = ours[name], theirs[name]
+        if (a.shape, a.dtype) != (b.shape, b.dtype):
+            yield Difference(what, f"it was {a.dtype} {a.shape}, now {b.dtype} {b.shape}", own)
+            continue
+        count, largest = different(a, b)
+        yield Difference(what, _words(count, largest, "parameter"), own, count, largest)
 
 
 def _size(column: Column) -> str:

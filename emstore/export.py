@@ -17,6 +17,7 @@ from emstore.errors import Capacity, Conflict, EmstoreError, InvalidInput, Kind,
 from emstore.events import Advanced, Listener, Noted, Started, silent
 from emstore.table import Table
 from emstore.volume import Volume
+from emstore.weights import Weights
 
 _SPARE_BYTES: Final = 16 << 20
 """Room that must stay free on the disk besides the file itself: headers, indexes, other writers."""
@@ -89,17 +90,36 @@ class TableExporter(Protocol):
         ...
 
 
+@runtime_checkable
+class WeightsExporter(Protocol):
+    """Writes the weights of a network in one file format."""
+
+    name: ClassVar[str]
+    """Lower-case name, the same as the entry point's."""
+    extensions: ClassVar[tuple[str, ...]]
+    """File extensions it writes, lower case with the dot."""
+
+    def write_weights(self, weights: Weights, path: Path, advance: Callable[[int], None]) -> tuple[str, ...]:
+        """Write the weights to `path`; otherwise as `TableExporter.write_table`."""
+        ...
+
+
 def export(
-    subject: Volume | Table, path: str | Path, *, force: bool = False, listener: Listener = silent, task: str | None = None
+    subject: Volume | Table | Weights,
+    path: str | Path,
+    *,
+    force: bool = False,
+    listener: Listener = silent,
+    task: str | None = None,
 ) -> tuple[str, ...]:
-    """Write a volume or a table to a file, whole or not at all.
+    """Write a volume, a table or weights to a file, whole or not at all.
 
     The exporter whose longest extension ends the file name writes a temporary file in the same folder; it is flushed to
     disk and renamed once it is complete, and removed when anything goes wrong, Ctrl-C included.
 
     Parameters
     ----------
-    subject : Volume or Table
+    subject : Volume, Table or Weights
         What to write.
     path : str or Path
         Where to; its extension chooses the format.
@@ -128,13 +148,16 @@ def export(
     StorageFailed
         The disk failed.
     """
-    from emstore.registry import exporter_for, table_exporter_for  # the registry knows the contracts above
+    from emstore.registry import exporter_for, table_exporter_for, weights_exporter_for  # the registry knows the contracts above
 
     target = Path(path)
-    exporter: Exporter | TableExporter
+    exporter: Exporter | TableExporter | WeightsExporter
     if isinstance(subject, Table):
         exporter = table_exporter_for(target.name)
         nbytes, write = sum(column.values.nbytes for column in subject.columns.values()), partial(exporter.write_table, subject)
+    elif isinstance(subject, Weights):
+        exporter = weights_exporter_for(target.name)
+        nbytes, write = sum(values.nbytes for values in subject.arrays.values()), partial(exporter.write_weights, subject)
     else:
         exporter = exporter_for(target.name)
         nbytes, write = subject.nbytes, partial(exporter.write, subject)

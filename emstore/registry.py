@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from emstore.adapter import Adapter
 from emstore.errors import InvalidInput, Kind, NotFound, SourceUnreadable
-from emstore.export import Exporter, TableExporter
+from emstore.export import Exporter, TableExporter, WeightsExporter
 from emstore.processor import Processor
 from emstore.source import Source, SourceItem
 
@@ -79,9 +79,9 @@ def adapter(name: str) -> Adapter:
 
 
 @cache
-def exporter(name: str) -> Exporter | TableExporter:
-    """Return one exporter by name: of volumes, of tables, or of both."""
-    return _load(exporters(), name, (Exporter, TableExporter), "exporter")  # type: ignore[no-any-return]
+def exporter(name: str) -> Exporter | TableExporter | WeightsExporter:
+    """Return one exporter by name: of volumes, of tables, of weights, or of several of these."""
+    return _load(exporters(), name, (Exporter, TableExporter, WeightsExporter), "exporter")  # type: ignore[no-any-return]
 
 
 @cache
@@ -110,6 +110,11 @@ def exporter_for(file_name: str) -> Exporter:
 def table_exporter_for(file_name: str) -> TableExporter:
     """Return the exporter of tables whose longest extension ends `file_name`; otherwise as `exporter_for`."""
     return _exporter_for(file_name, TableExporter, "table")  # type: ignore[no-any-return]
+
+
+def weights_exporter_for(file_name: str) -> WeightsExporter:
+    """Return the exporter of weights whose longest extension ends `file_name`; otherwise as `exporter_for`."""
+    return _exporter_for(file_name, WeightsExporter, "model")  # type: ignore[no-any-return]
 
 
 def _exporter_for(file_name: str, contract: type | tuple[type, ...], word: str) -> Any:

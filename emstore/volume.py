@@ -25,6 +25,7 @@ class VolumeKind(StrEnum):
     IMAGE = "image"
     LABELS = "labels"
     TABLE = "table"
+    MODEL = "model"
 
 
 @runtime_checkable

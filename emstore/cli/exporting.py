@@ -20,13 +20,14 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a version as NIfTI, TIFF, OME-TIFF, MRC, HDF5, MP4 or GIF, or a table as CSV."""
+    """Write a version as NIfTI, TIFF, OME-TIFF, MRC, HDF5, MP4 or GIF, a table as CSV, a model as .npz."""
     with command(as_json) as out:
         from emstore.export import export as write
         from emstore.store import open_version
 
         version = open_version(ref)
-        lost = write(version.table() if version.is_table else version.volume(), file, force=force, listener=out.listener)
+        subject = version.table() if version.is_table else version.weights() if version.is_model else version.volume()
+        lost = write(subject, file, force=force, listener=out.listener)
         out.result(
             {"ref": version.ref, "id": version.id, "file": file, "lost": list(lost)},
             lambda: out.say(f"wrote {file} from {version.ref}"),

@@ -54,7 +54,7 @@ def ls(ref: Ref, as_json: JsonOption = False) -> None:
                         state.place,
                         text.shape(info.volume.shape, info.volume.dims),
                         info.volume.dtype,
-                        "" if info.volume.kind == "table" else text.spacing(Grid.from_json(info.voxel)),
+                        "" if info.volume.kind in ("table", "model") else text.spacing(Grid.from_json(info.voxel)),
                         len(info.volume.levels),
                         text.size(info.contents.nbytes),
                         _when(state),
@@ -186,7 +186,7 @@ def _info_version(out: Output, version: "Version") -> None:
                 ("modality", info.volume.modality),
                 ("shape", text.shape(info.volume.shape, info.volume.dims)),
                 ("type", info.volume.dtype),
-                *(_table_fields(info.volume.attributes) if version.is_table else _image_fields(version)),
+                *_content_fields(version),
                 ("stored", f"{text.size(info.contents.nbytes)} in {info.contents.objects} objects"),
                 ("made by", f"{record.activity.type} {record.activity.name}, {record.activity.ended:%Y-%m-%d %H:%M:%S} UTC"),
                 *(("source", f"{source.name}, {text.size(source.size)}, {source.digest}") for source in shown),
@@ -198,6 +198,27 @@ def _info_version(out: Output, version: "Version") -> None:
         )
 
     out.result(document, words)
+
+
+def _content_fields(version: "Version") -> list[tuple[str, object]]:
+    if version.is_table:
+        return _table_fields(version.info.volume.attributes)
+    return _model_fields(version) if version.is_model else _image_fields(version)
+
+
+def _model_fields(version: "Version") -> list[tuple[str, object]]:
+    """Return what a network is, its arrays with their shapes, and how the training went."""
+    told, nodes = version.info.volume.attributes, version.document["consolidated_metadata"]["metadata"]
+    arrays = ((name, nodes[f"{version.info.volume.levels[0]}/{name}"]) for name in told["arrays"])
+    return [
+        ("architecture", told["architecture"]),
+        ("parameters", version.info.volume.shape[0]),
+        ("weights", told["digest"]),
+        ("licence", told["licence"] or "unknown"),
+        *((name, _term(value)) for name, value in told["settings"].items()),
+        *(("array", f"{name}: {'x'.join(map(str, node['shape'])) or 'one'} {node['data_type']}") for name, node in arrays),
+        *((name, "unknown" if value is None else _term(value)) for name, value in told["figures"].items()),
+    ]
 
 
 def _image_fields(version: "Version") -> list[tuple[str, object]]:

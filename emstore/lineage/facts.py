@@ -117,7 +117,7 @@ FIELDS: Final[Mapping[str, _Known]] = {
     "array": _Known(str, lambda f, _: [f.array]),
     "version": _Known(float, lambda f, _: [f.number]),
     "id": _Known(str, lambda f, _: [f.id]),
-    "kind": _Known(str, lambda f, _: [f.kind], choices=("image", "labels", "table")),
+    "kind": _Known(str, lambda f, _: [f.kind], choices=("image", "labels", "table", "model")),
     "modality": _Known(str, lambda f, _: _named(f.modality)),
     "name": _Known(str, lambda f, _: [f.seal["volume"]["name"]]),
     "format": _Known(str, lambda f, _: [f.seal["header"]["format"]]),

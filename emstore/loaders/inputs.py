@@ -102,8 +102,9 @@ def _opened(ref: object) -> Version:
     if not isinstance(ref, str | Version):
         raise InvalidInput(f"{ref!r} is no version", fix="give STORE/DATASET/ARRAY[/vN], or what emstore.open returned")
     version = open_version(ref) if isinstance(ref, str) else ref
-    if version.is_table:
-        raise InvalidInput("this version holds a table, which has no patches", where=version.ref, fix="read it with .table()")
+    if version.is_table or version.is_model:
+        what = "table" if version.is_table else "model"
+        raise InvalidInput(f"this version holds a {what}, which has no patches", where=version.ref, fix="give an image or labels")
     return version
 
 

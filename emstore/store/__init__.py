@@ -9,7 +9,7 @@ from emstore.store.documents import canonical, digest
 from emstore.store.gc import Collected, collect
 from emstore.store.layout import LONGEST_NAME, Place
 from emstore.store.listing import State, VersionState, places, versions
-from emstore.store.sealing import plan_version, seal_table, seal_volume
+from emstore.store.sealing import plan_version, seal_table, seal_volume, seal_weights
 from emstore.store.store import Store, create_store, open_store, resolve
 from emstore.store.transaction import Finished, Outpost, Transaction, begin
 from emstore.store.verification import Finding, Problem, Verification, verify
@@ -42,6 +42,7 @@ __all__ = [
     "resolve",
     "seal_table",
     "seal_volume",
+    "seal_weights",
     "verify",
     "versions",
 ]

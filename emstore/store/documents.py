@@ -113,14 +113,14 @@ class VolumeInfo(_Model):
     """What the values of a version are."""
 
     name: str
-    kind: Literal["image", "labels", "table"]
+    kind: Literal["image", "labels", "table", "model"]
     modality: str | None
     shape: tuple[int, ...]
     dtype: str
-    """NumPy name, e.g. ``uint16``; ``table`` for a table, whose columns each have their own."""
+    """NumPy name, e.g. ``uint16``; ``table`` or ``model`` for what has columns or arrays with their own."""
     dims: tuple[str, ...]
     levels: tuple[str, ...]
-    """Group of each scale level, finest first: ``s0``, ``s1`` ...; of a table only ``s0``."""
+    """Group of each scale level, finest first: ``s0``, ``s1`` ...; of a table or a model only ``s0``."""
     scale: dict[str, Any] | None
     """``{slope, intercept, unit}``: physical = slope * stored + intercept."""
     window: tuple[float, float] | None

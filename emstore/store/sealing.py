@@ -1,4 +1,4 @@
-"""From a Volume or a Table to a sealed version: the one door everything that makes a version goes through."""
+"""From a Volume, a Table or Weights to a sealed version: the one door everything that makes a version goes through."""
 
 import io
 import zipfile
@@ -13,6 +13,7 @@ from emstore.errors import Capacity, Kind
 from emstore.header import plain_text
 from emstore.provenance.record import Record
 from emstore.store import tables
+from emstore.store import weights as models
 from emstore.store.documents import Contents, HeaderInfo, ManifestEntry, VersionInfo, VolumeInfo, canonical
 from emstore.store.layout import HEADER, SOURCE
 from emstore.store.plan import VersionPlan, plan_version
@@ -21,8 +22,9 @@ from emstore.store.version import seal_digest
 from emstore.store.writer import root_document, write_version_data
 from emstore.table import Table
 from emstore.volume import Volume
+from emstore.weights import Weights
 
-__all__ = ["plan_version", "seal_table", "seal_volume"]
+__all__ = ["plan_version", "seal_table", "seal_volume", "seal_weights"]
 
 
 def seal_volume(
@@ -113,6 +115,27 @@ def seal_table(transaction: Transaction, table: Table, record: Callable[[], Reco
         record(),
         empty=(),
         root=lambda emstore: tables.root(table, emstore),
+    )
+
+
+def seal_weights(transaction: Transaction, weights: Weights, record: Callable[[], Record]) -> None:
+    """Write weights into a transaction and seal it; otherwise as `seal_table`.
+
+    Raises
+    ------
+    InvalidInput
+        An array's name or type that cannot be stored.
+    """
+    models.write_weights(weights, transaction)
+    header = HeaderInfo(format="model", terms={}, tree=None, source=None)
+    _seal(
+        transaction,
+        models.volume_info(weights),
+        dict(tables.NOWHERE),
+        header,
+        record(),
+        empty=(),
+        root=lambda emstore: models.root(weights, emstore),
     )
 
 

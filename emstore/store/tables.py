@@ -42,7 +42,7 @@ NOWHERE: Final[Mapping[str, Any]] = {
     "positions": {},
     "affine": None,
 }
-"""``emstore.voxel`` of a table: it lies nowhere in space."""
+"""``emstore.voxel`` of a table, or of weights: they lie nowhere in space."""
 
 
 def check_table(table: Table) -> None:

@@ -20,8 +20,10 @@ from emstore.store.reader import StoredArray
 from emstore.store.store import Store, resolve
 from emstore.store.tables import ROW, read_table
 from emstore.store.transaction import numbers, require
+from emstore.store.weights import GROUP, read_weights
 from emstore.table import Table
 from emstore.volume import ValueScale, Volume, VolumeKind
+from emstore.weights import Weights
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -66,8 +68,13 @@ class Version:
 
     @property
     def is_table(self) -> bool:
-        """Whether it holds a Table (`table`) and not a Volume (`volume`)."""
-        return self.info.volume.kind == "table"
+        """Whether it holds a Table (`table`)."""
+        return VolumeKind(self.info.volume.kind) is VolumeKind.TABLE
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it holds Weights (`weights`). What is neither table nor model is a Volume (`volume`)."""
+        return VolumeKind(self.info.volume.kind) is VolumeKind.MODEL
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -79,7 +86,7 @@ class Version:
 
     def grid(self, level: int = 0) -> Grid:
         """Return where the voxels of a scale level are."""
-        self._refuse_table()
+        self._require_voxels()
         grid = Grid.from_json(self.info.voxel)
         if level == 0:
             return grid
@@ -136,21 +143,42 @@ class Version:
         Raises
         ------
         InvalidInput
-            The version holds an image or labels.
+            The version holds no table.
         Damaged
             A column is not as it was sealed.
         """
         if not self.is_table:
-            raise InvalidInput(f"this version holds {self.info.volume.kind}, not a table", where=self.ref)
+            raise self._other("a table")
         return read_table(self.store.backend, self.place.prefix, self._nodes(), self.info.volume)
+
+    def weights(self) -> Weights:
+        """Return the weights.
+
+        Raises
+        ------
+        InvalidInput
+            The version holds no weights.
+        Damaged
+            An array is not as it was sealed.
+        """
+        if not self.is_model:
+            raise self._other("a model")
+        try:
+            return read_weights(lambda key: require(self.store.backend, self.place.prefix + key), self._nodes(), self.info.volume)
+        except Damaged as error:
+            error.where = f"{self.ref}/{error.where}" if error.where else self.ref
+            raise
 
     def xarray(self, level: int = 0) -> "xr.Dataset":
         """Return a scale level as a lazy `xarray.Dataset` with the stored values as variable ``image``, never rescaled.
 
         Of a table: its columns as variables along ``row``, in memory, text as text, its figures of the whole as attributes.
+        Of a model: its arrays by their names, in memory, what builds the network and how the training went as attributes.
         """
         if self.is_table:
             return self._table_dataset()
+        if self.is_model:
+            return self._model_dataset()
         volume = self._volume(level, Header(self.info.header.format))
         dataset = volume.xarray().to_dataset()
         dataset.attrs["emstore"] = {"ref": self.ref, "id": self.id}
@@ -172,10 +200,27 @@ class Version:
             variables[name] = (ROW, column.values, {key: value for key, value in told.items() if value is not None})
         return xr.Dataset(variables, attrs={**table.summary, "emstore": {"ref": self.ref, "id": self.id}})
 
-    def datatree(self) -> "xr.DataTree":
-        """Return all scale levels as a lazy `xarray.DataTree`, one group per level."""
+    def _model_dataset(self) -> "xr.Dataset":
         import xarray as xr
 
+        weights = self.weights()
+        variables = {name: (tuple(f"{name}.{i}" for i in range(values.ndim)), values) for name, values in weights.arrays.items()}
+        told = {"architecture": weights.architecture, "settings": dict(weights.settings), "figures": dict(weights.figures)}
+        return xr.Dataset(variables, attrs={**told, "emstore": {"ref": self.ref, "id": self.id}})
+
+    def datatree(self) -> "xr.DataTree":
+        """Return all scale levels as a lazy `xarray.DataTree`, one group per level; of a model, one per part of its names."""
+        import xarray as xr
+
+        if self.is_model:
+            whole = self._model_dataset()
+            groups: dict[str, dict[str, Any]] = {GROUP: {}}
+            for name, array in whole.data_vars.items():
+                *above, last = str(name).split("/")
+                groups.setdefault("/".join([GROUP, *above]), {})[last] = array.variable
+            tree = xr.DataTree.from_dict({group: xr.Dataset(arrays) for group, arrays in groups.items()})
+            tree.attrs = whole.attrs
+            return tree
         return xr.DataTree.from_dict({name: self.xarray(k) for k, name in enumerate(self.info.volume.levels)})
 
     def dask(self, level: int = 0) -> "da.Array":
@@ -219,12 +264,21 @@ class Version:
     def _node(self, level: int) -> dict[str, Any]:
         return dict(self._nodes()[f"s{level}/image"])
 
-    def _refuse_table(self) -> None:
-        if self.is_table:
-            raise InvalidInput("this version holds a table, not an image", where=self.ref, fix="read it with Version.table()")
+    def _other(self, wanted: str) -> InvalidInput:
+        """Return the error of asking for something else than the version holds."""
+        holds, method = {
+            VolumeKind.TABLE: ("a table", "table"),
+            VolumeKind.MODEL: ("a model", "weights"),
+            VolumeKind.LABELS: ("labels", "volume"),
+        }.get(VolumeKind(self.info.volume.kind), ("an image", "volume"))
+        return InvalidInput(f"this version holds {holds}, not {wanted}", where=self.ref, fix=f"read it with Version.{method}()")
+
+    def _require_voxels(self) -> None:
+        if self.is_table or self.is_model:
+            raise self._other("an image")
 
     def _check(self, level: int) -> None:
-        self._refuse_table()
+        self._require_voxels()
         if not 0 <= level < self.levels:
             raise InvalidInput(f"there is no level {level}; the version has levels 0 to {self.levels - 1}", where=self.ref)
 

@@ -23,9 +23,11 @@ from emstore.store import (
     resolve,
     seal_table,
     seal_volume,
+    seal_weights,
 )
 from emstore.table import Table
 from emstore.volume import MemoryArray, Volume
+from emstore.weights import Weights
 
 
 def volume(name: str, values: npt.NDArray[Any], *axes: Axis, affine: Affine | None = None, **rest: Any) -> Volume:
@@ -44,6 +46,13 @@ def seal_a_table(table: Table, target: str) -> Version:
     """Seal a table as the next version of ``STORE/DATASET/ARRAY``."""
     store, held = _begin(table.name, target)
     seal_table(held, table, _record)
+    return load(store, held.place)
+
+
+def seal_some_weights(weights: Weights, target: str) -> Version:
+    """Seal weights as the next version of ``STORE/DATASET/ARRAY``."""
+    store, held = _begin(weights.name, target)
+    seal_weights(held, weights, _record)
     return load(store, held.place)
 
 
