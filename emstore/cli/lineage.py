@@ -1,6 +1,7 @@
 """The verbs ``lineage`` and ``find``: where a version comes from, and which versions there are that ..."""
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,15 +65,16 @@ def lineage(
             document = {"root": found.root, "format": str(how), "file": output, "nodes": len(found.nodes)}
             out.result(document, lambda: out.say(said))
             return
-        content = _content(found, how)
-        document = content if isinstance(content, dict) else {"root": found.root, "format": str(how), "content": content}
-        shown = content if isinstance(content, str) else json.dumps(content, indent=1)
-
-        def words() -> None:
-            for line in shown.splitlines():
+        if as_json:
+            out.close()
+            shown = found.json() if how in (Format.TREE, Format.JSON) else [_wrapped(found, how)]
+            sys.stdout.writelines(piece.replace("\n", " ") for piece in shown)
+            sys.stdout.write("\n")
+        elif how is Format.JSON:
+            sys.stdout.writelines(found.json())
+        else:
+            for line in _text(found, how).splitlines():
                 out.say(line)
-
-        out.result(found.to_json() if how is Format.TREE else document, words)
 
 
 def find(
@@ -148,15 +150,19 @@ def _summary(found: "Found") -> dict[str, Any]:
     }
 
 
-def _content(found: "Lineage", how: Format) -> str | dict[str, Any]:
+def _text(found: "Lineage", how: Format) -> str:
     match how:
         case Format.SVG:
             return found.svg()
         case Format.PROV:
-            return dict(json.loads(found.prov()))
-        case Format.JSON:
-            return found.to_json()
+            return found.prov()
     return found.tree()
+
+
+def _wrapped(found: "Lineage", how: Format) -> str:
+    text = _text(found, how)
+    document = json.loads(text) if how is Format.PROV else {"root": found.root, "format": str(how), "content": text}
+    return json.dumps(document, allow_nan=False)
 
 
 def _check_free(output: str | None) -> None:
@@ -178,7 +184,7 @@ def _write(found: "Lineage", how: Format, path: Path) -> None:
         if how is Format.CRATE:
             found.crate(path)
             return
-        content = _content(found, how)
-        path.write_text(content + "\n" if isinstance(content, str) else json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(found.json() if how is Format.JSON else (_text(found, how), "\n"))
     except OSError as error:
         raise StorageFailed(f"it cannot be written: {error.strerror}", where=str(path), fix="choose another place") from error

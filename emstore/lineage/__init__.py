@@ -7,9 +7,10 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from emstore.lineage.graph import Edge, Lineage, Node, lineage
+from emstore.lineage.graph import Lineage, lineage
 from emstore.lineage.index import Index
 from emstore.lineage.search import Found, find
+from emstore.lineage.web import Edge, Node
 
 __all__ = ["Edge", "Found", "Index", "Lineage", "Node", "find", "lineage"]
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from emstore.errors import Conflict, InvalidInput, Kind
-from emstore.lineage.graph import Lineage, Node
+from emstore.lineage.graph import Lineage
 from emstore.lineage.prov import prov
 from emstore.lineage.records import settings
 from emstore.lineage.svg import MOST, svg
 from emstore.lineage.tree import short
+from emstore.lineage.web import Node
 
 if TYPE_CHECKING:
     from rocrate.rocrate import ROCrate

@@ -4,15 +4,17 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when the tables change; a cache of another format is made anew."""
 _TABLES: Final = """
 create table store (n integer primary key, id text not null unique, url text not null, seen text not null);
 create table node (n integer primary key, id text not null unique);
 create table version (
     n integer primary key, created text not null, kind text not null, modality text, activity text not null,
-    maker text not null, document blob not null
+    maker text not null, volume integer not null, voxel integer not null, header integer not null, setup integer not null,
+    sources integer not null, tools integer not null, step text not null, own text not null
 );
+create table part (n integer primary key autoincrement, digest blob not null unique, body blob not null);
 create table place (
     store integer not null, dataset text not null, array text not null, number integer not null,
     n integer not null, stamp text not null, primary key (store, dataset, array, number)

@@ -11,7 +11,8 @@ from typing import Any, Final, NoReturn
 from emstore.errors import InvalidInput
 from emstore.geometry import units
 from emstore.lineage.expression import All, Call, Compare, Condition, Either, Field, Flag, Not, Quantity, refuse
-from emstore.lineage.index import unpack
+from emstore.lineage.index import named
+from emstore.lineage.parts import Packed, join
 from emstore.lineage.records import settings
 
 CALLS: Final = ("made_with", "descends")
@@ -33,7 +34,7 @@ class Facts:
     activity: str
     maker: str
     created: datetime
-    packed: bytes
+    packed: Packed
 
     @property
     def place(self) -> str:
@@ -43,7 +44,7 @@ class Facts:
     @cached_property
     def seal(self) -> Mapping[str, Any]:
         """What the seal says."""
-        return unpack(self.packed)
+        return join(self.packed)
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -58,18 +59,24 @@ class _Known:
 
     type: type | None
     """``str``, ``float``, ``date``, ``bool``, `Quantity`; ``None`` where it depends on the version."""
-    values: Callable[[Facts, tuple[str, ...]], Iterable[Any]]
-    """Everything a version has by that name; a condition holds when it holds for one of them."""
+    of: tuple[str, ...]
+    """Columns, or what is asked of the whole cache, to find it in; a part (`emstore.lineage.parts`) by what it says."""
+    values: Callable[..., Iterable[Any]]
+    """Everything a version has by that name, from the path below it and the columns; a condition holds when it does for one."""
     below: str | None = None
     """What stands after the dot, if something has to."""
     choices: tuple[str, ...] = ()
 
 
-def _named(value: Any) -> list[Any]:
-    return [] if value is None else [value]
+Path = tuple[str, ...]
+Part = Mapping[str, Any]
 
 
-def _dig(tree: Any, path: tuple[str, ...]) -> list[Any]:
+def _some(_: Path, *values: Any) -> list[Any]:
+    return [value for value in values if value is not None]
+
+
+def _dig(tree: Any, path: Path) -> list[Any]:
     for step in path:
         if not isinstance(tree, Mapping) or step not in tree:
             return []
@@ -77,8 +84,8 @@ def _dig(tree: Any, path: tuple[str, ...]) -> list[Any]:
     return list(tree) if isinstance(tree, list) else [tree]
 
 
-def _spacing(facts: Facts, path: tuple[str, ...]) -> list[Quantity]:
-    voxel = facts.seal["voxel"]
+def _spacing(path: Path, part: Part) -> list[Quantity]:
+    voxel = part["voxel"]
     steps = voxel.get("spacing") or {}
     return [
         Quantity(steps[axis["name"]], axis["unit"])
@@ -87,69 +94,83 @@ def _spacing(facts: Facts, path: tuple[str, ...]) -> list[Quantity]:
     ]
 
 
-def _terms(facts: Facts, path: tuple[str, ...]) -> list[Any]:
+def _terms(path: Path, part: Part) -> list[Any]:
     wanted = "/".join(path)
-    terms = facts.seal["header"]["terms"]
+    terms = part["header"]["terms"]
     return [value for name, value in terms.items() if name == wanted or name.endswith(f"/{wanted}")]
 
 
-def _params(facts: Facts, path: tuple[str, ...]) -> list[Any]:
-    return _dig(settings(facts.record), path) or _dig(facts.record["params"], path)
-
-
-def _shape(facts: Facts, path: tuple[str, ...]) -> list[int]:
-    volume = facts.seal["volume"]
+def _shape(path: Path, part: Part) -> list[int]:
+    volume = part["volume"]
     return [size for name, size in zip(volume["dims"], volume["shape"], strict=False) if name == path[0]]
 
 
-def _software(facts: Facts, path: tuple[str, ...]) -> list[str]:
-    return [text for s in facts.record["software"] for text in (s["name"], f"{s['name']} {s['version']}")]
+def _each(list_: str, *keys: str) -> Callable[[Path, Part], list[str]]:
+    """Read some texts of everything in a list of a part."""
+    return lambda _, part: [each[key] for each in part[list_] for key in keys]
 
 
-def _made(activity: str) -> Callable[[Facts, tuple[str, ...]], list[str]]:
-    return lambda facts, _: [facts.maker] if facts.activity == activity else []
+def _made(wanted: str) -> Callable[[Path, str, str], list[str]]:
+    return lambda _, activity, maker: [maker] if activity == wanted else []
 
+
+_NEWER: Final = (
+    "exists (select 1 from place newer where newer.store = {0}.store and newer.dataset = {0}.dataset"
+    " and newer.array = {0}.array and newer.number > {0}.number)"
+)
+# An input in a version's own array is an earlier state of itself, never a newer one that it missed.
+_STALE: Final = (
+    "exists (select 1 from edge join place used on used.n = edge.parent where edge.child = place.n"
+    " and (used.store, used.dataset, used.array) <> (place.store, place.dataset, place.array)"
+    f" and {_NEWER.format('used')})"
+)
 
 FIELDS: Final[Mapping[str, _Known]] = {
-    "ref": _Known(str, lambda f, _: [f.place, f"{f.dataset}/{f.array}"]),
-    "store": _Known(str, lambda f, _: list(f.store)),
-    "dataset": _Known(str, lambda f, _: [f.dataset]),
-    "array": _Known(str, lambda f, _: [f.array]),
-    "version": _Known(float, lambda f, _: [f.number]),
-    "id": _Known(str, lambda f, _: [f.id]),
-    "kind": _Known(str, lambda f, _: [f.kind], choices=("image", "labels", "table", "model")),
-    "modality": _Known(str, lambda f, _: _named(f.modality)),
-    "name": _Known(str, lambda f, _: [f.seal["volume"]["name"]]),
-    "format": _Known(str, lambda f, _: [f.seal["header"]["format"]]),
-    "dtype": _Known(str, lambda f, _: [f.seal["volume"]["dtype"]]),
-    "shape": _Known(float, _shape, below="an axis, e.g. shape.z"),
-    "spacing": _Known(Quantity, _spacing, below="an axis, e.g. spacing.z"),
-    "levels": _Known(float, lambda f, _: [len(f.seal["volume"]["levels"])]),
-    "stored": _Known(float, lambda f, _: [f.seal["contents"]["nbytes"]]),
-    "created": _Known(date, lambda f, _: [f.created]),
-    "activity": _Known(str, lambda f, _: [f.activity], choices=("ingest", "process", "train", "simulate", "import", "copy")),
-    "maker": _Known(str, lambda f, _: [f.maker]),
-    "processor": _Known(str, _made("process")),
-    "adapter": _Known(str, _made("ingest")),
-    "software": _Known(str, _software),
-    "device": _Known(str, lambda f, _: [f.record["environment"]["device"]]),
-    "model": _Known(str, lambda f, _: [text for m in f.record["models"] for text in (m["name"], m["digest"])]),
-    "input": _Known(str, lambda f, _: [text for i in f.record["inputs"] for text in (i["ref"], i["id"])]),
-    "source": _Known(str, lambda f, _: [text for s in f.record["sources"] for text in (s["name"], s["digest"])]),
-    "note": _Known(str, lambda f, _: [*f.record["notes"], *f.seal["volume"]["notes"]]),
-    "seed": _Known(float, lambda f, _: _named(f.record["random"]["seed"])),
-    "deterministic": _Known(bool, lambda f, _: [f.record["random"]["deterministic"]]),
-    "derived": _Known(bool, lambda f, _: [bool(f.record["inputs"])]),
-    "deidentified": _Known(bool, lambda f, _: [f.record["deid"] is not None]),
-    "params": _Known(None, _params, below="a parameter, e.g. params.sigma"),
-    "attributes": _Known(None, lambda f, path: _dig(f.seal["volume"]["attributes"], path), below="an attribute"),
-    "summary": _Known(
-        None, lambda f, path: _dig(f.seal["volume"]["attributes"], ("summary", *path)), below="a figure, e.g. summary.psnr"
+    "ref": _Known(str, ("dataset", "array", "number"), lambda _, d, a, n: [f"{d}/{a}/v{n}", f"{d}/{a}"]),
+    "store": _Known(str, ("store.url", "store.id"), lambda _, url, id_: [named(url), id_]),
+    "dataset": _Known(str, ("dataset",), _some),
+    "array": _Known(str, ("array",), _some),
+    "version": _Known(float, ("number",), _some),
+    "id": _Known(str, ("node.id",), _some),
+    "kind": _Known(str, ("kind",), _some, choices=("image", "labels", "table", "model")),
+    "modality": _Known(str, ("modality",), _some),
+    "name": _Known(str, ("volume",), lambda _, p: [p["volume"]["name"]]),
+    "format": _Known(str, ("header",), lambda _, p: [p["header"]["format"]]),
+    "dtype": _Known(str, ("volume",), lambda _, p: [p["volume"]["dtype"]]),
+    "shape": _Known(float, ("volume",), _shape, below="an axis, e.g. shape.z"),
+    "spacing": _Known(Quantity, ("voxel",), _spacing, below="an axis, e.g. spacing.z"),
+    "levels": _Known(float, ("volume",), lambda _, p: [len(p["volume"]["levels"])]),
+    "stored": _Known(float, ("own",), lambda _, p: [p["contents"]["nbytes"]]),
+    "created": _Known(date, ("created",), lambda _, text: [datetime.fromisoformat(text)]),
+    "activity": _Known(str, ("activity",), _some, choices=("ingest", "process", "train", "simulate", "import", "copy")),
+    "maker": _Known(str, ("maker",), _some),
+    "processor": _Known(str, ("activity", "maker"), _made("process")),
+    "adapter": _Known(str, ("activity", "maker"), _made("ingest")),
+    "software": _Known(
+        str, ("tools",), lambda _, p: [text for s in p["software"] for text in (s["name"], f"{s['name']} {s['version']}")]
     ),
-    "terms": _Known(None, _terms, below="a term, e.g. terms.voltage"),
-    "stale": _Known(bool, lambda f, _: []),  # these two ask the whole cache, not one version
-    "latest": _Known(bool, lambda f, _: []),
-}
+    "device": _Known(str, ("tools",), lambda _, p: [p["environment"]["device"]]),
+    "model": _Known(str, ("tools",), _each("models", "name", "digest")),
+    "input": _Known(str, ("own",), lambda path, p: _each("inputs", "ref", "id")(path, p["record"])),
+    "source": _Known(str, ("sources",), _each("sources", "name", "digest")),
+    "note": _Known(str, ("setup", "volume"), lambda _, p, v: [*p["notes"], *v["volume"]["notes"]]),
+    "seed": _Known(float, ("setup",), lambda _, p: _some(_, p["random"]["seed"])),
+    "deterministic": _Known(bool, ("setup",), lambda _, p: [p["random"]["deterministic"]]),
+    "derived": _Known(bool, ("own",), lambda _, p: [bool(p["record"]["inputs"])]),
+    "deidentified": _Known(bool, ("setup",), lambda _, p: [p["deid"] is not None]),
+    "params": _Known(
+        None, ("setup",), lambda path, p: _dig(settings(p), path) or _dig(p["params"], path),
+        below="a parameter, e.g. params.sigma",
+    ),
+    "attributes": _Known(None, ("volume",), lambda path, p: _dig(p["volume"]["attributes"], path), below="an attribute"),
+    "summary": _Known(
+        None, ("volume",), lambda path, p: _dig(p["volume"]["attributes"], ("summary", *path)),
+        below="a figure, e.g. summary.psnr",
+    ),
+    "terms": _Known(None, ("header",), _terms, below="a term, e.g. terms.voltage"),
+    "stale": _Known(bool, (_STALE,), lambda _, exists: [bool(exists)]),
+    "latest": _Known(bool, (_NEWER.format("place"),), lambda _, exists: [not exists]),
+}  # fmt: skip
 
 _WORDS: Final = {str: "a text", float: "a number", date: "a day or time", bool: "true or false", Quantity: "a number with a unit"}
 
@@ -208,17 +229,17 @@ def _comparison(asked: Compare, known: _Known, text: str) -> None:
         refuse(text, asked.at, f"{field} is never {value!r}", f"it is one of {', '.join(known.choices)}")
 
 
-def holds(asked: Compare, facts: Facts) -> bool:
-    """Whether a comparison holds for a version. What is not known equals nothing, and is neither less nor more."""
-    found = FIELDS[asked.field.path[0]].values(facts, asked.field.path[1:])
+def holds(asked: Compare, *columns: Any) -> bool:
+    """Whether a comparison holds, by the columns of its field. What is not known equals nothing, and is neither less nor more."""
+    found = FIELDS[asked.field.path[0]].values(asked.field.path[1:], *columns)
     if asked.operator == "!=":
         return not any(compare(each, "==", asked.value) for each in found)
     return any(compare(each, asked.operator, asked.value) for each in found)
 
 
-def true(field: Field, facts: Facts) -> bool:
+def true(field: Field, *columns: Any) -> bool:
     """Whether a field on its own holds: a flag is true, anything else is there."""
-    return any(each not in (None, False) for each in FIELDS[field.path[0]].values(facts, field.path[1:]))
+    return any(each not in (None, False) for each in FIELDS[field.path[0]].values(field.path[1:], *columns))
 
 
 def compare(found: Any, operator: str, value: Any) -> bool:

@@ -1,68 +1,22 @@
-"""The lineage of a version: what it was made from, and what was made from it, as a small graph."""
+"""The lineage of a version: what it was made from, and what was made from it, as a graph."""
 
+import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from emstore.errors import EmstoreError, InvalidInput, NotFound
-from emstore.lineage.index import Index, KnownStore, unpack
+from emstore.lineage.index import Index, KnownStore
+from emstore.lineage.web import ABOVE, BELOW, FEW, Edge, Edges, Ends, Nodes, Web, describe, ids, ordered
 from emstore.store import open_store, open_version
 from emstore.store.url import is_remote
 
+LINES: Final = 5000
+"""Most lines of a tree that nobody asked more of."""
 _ID: Final = re.compile(r"(?:blake3|sha256):[0-9a-f]{8,64}")
-
-
-@dataclass(frozen=True)
-class Node:
-    """One version, or something that is cited but was never seen."""
-
-    id: str
-    """Version id, ``algorithm:hex``."""
-    ref: str | None
-    """DATASET/ARRAY/vN; what a citation calls it where it was never seen."""
-    store: str | None
-    """Id of the store it is in, or was cited to be in; ``None`` where nobody says."""
-    store_name: str | None = None
-    """Last part of that store's path or URL, where it is known."""
-    kind: str = "unknown"
-    """``image``, ``labels``, ``table``; ``model`` or ``unknown`` for what was never seen."""
-    packed: bytes | None = None
-    """The seal as the cache keeps it; ``None`` for what was never seen."""
-
-    @property
-    def known(self) -> bool:
-        """Whether its seal was seen."""
-        return self.packed is not None
-
-    @cached_property
-    def seal(self) -> Mapping[str, Any]:
-        """What its seal says (``attributes.emstore``, positions of irregular slices left out); empty where never seen."""
-        return {} if self.packed is None else unpack(self.packed)
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """How it came to be; empty where never seen."""
-        record: Mapping[str, Any] = self.seal.get("record", {})
-        return record
-
-    @property
-    def title(self) -> str:
-        """What to call it: its reference, or where nobody gives one, the start of its id."""
-        return self.ref or self.id[: len("blake3:") + 12]
-
-
-@dataclass(frozen=True)
-class Edge:
-    """One version was used to make another."""
-
-    child: str
-    """Id of what was made."""
-    parent: str
-    """Id of what was used."""
-    role: str
 
 
 @dataclass(frozen=True)
@@ -75,9 +29,9 @@ class Lineage:
     """Whether what it was made from is here."""
     down: bool
     """Whether what was made from it is here."""
-    nodes: Mapping[str, Node]
+    nodes: Nodes
     """By id, the root first, then by distance from it."""
-    edges: tuple[Edge, ...]
+    edges: Sequence[Edge]
     """Between these nodes."""
     cut: frozenset[str]
     """Ids of nodes that have more inputs, or more made from them, beyond the depth that was asked for."""
@@ -93,35 +47,44 @@ class Lineage:
     @cached_property
     def inputs(self) -> Mapping[str, tuple[Edge, ...]]:
         """Edges by child, each in the order of role and reference."""
-        return self._by("child", "parent")
+        return self._by("child")
 
     @cached_property
     def uses(self) -> Mapping[str, tuple[Edge, ...]]:
         """Edges by parent, in the order of reference."""
-        return self._by("parent", "child")
+        return self._by("parent")
 
-    def _by(self, one: str, other: str) -> Mapping[str, tuple[Edge, ...]]:
+    def _by(self, end: str) -> Mapping[str, tuple[Edge, ...]]:
+        if self.nodes.few is None:
+            return Ends(self.nodes, end)
         found: dict[str, list[Edge]] = {}
         for edge in self.edges:
-            found.setdefault(getattr(edge, one), []).append(edge)
+            found.setdefault(getattr(edge, end), []).append(edge)
+        return {id_: ordered(self.nodes, some, end) for id_, some in found.items()}
 
-        def order(edge: Edge) -> tuple[str, str, str]:
-            far = getattr(edge, other)
-            return edge.role, self.nodes[far].title, far
+    @cached_property
+    def stores(self) -> Mapping[str, str | None]:
+        """Names of the stores that the nodes are in, or were cited to be in, by id; ``None`` for one that is not known."""
+        if self.nodes.few is None:
+            return self.nodes.web.stores()
+        return {node.store: node.store_name for node in self.nodes.values() if node.store is not None}
 
-        return {id_: tuple(sorted(some, key=order)) for id_, some in found.items()}
-
-    def tree(self) -> str:
-        """Return it as lines of text."""
+    def tree(self, *, most: int | None = LINES) -> str:
+        """Return it as lines of text; where there are more than `most`, the last says how many versions are left out."""
         from emstore.lineage.tree import tree
 
-        return tree(self)
+        return tree(self, most=most)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON document: nodes, edges, stores."""
-        from emstore.lineage.tree import to_json
+        document: dict[str, Any] = json.loads("".join(self.json()))
+        return document
 
-        return to_json(self)
+    def json(self) -> Iterator[str]:
+        """Return the text of `to_json` in pieces, a node or use each, for a million need not be held at once."""
+        from emstore.lineage.written import written
+
+        return written(self)
 
     def svg(self) -> str:
         """Return it as a picture."""
@@ -215,54 +178,35 @@ def _as_last_seen(known: KnownStore) -> str:
 
 def gather(cache: Index, root: int, *, up: bool, down: bool, depth: int | None, notes: list[str]) -> Lineage:
     """Return the lineage of a node of the cache."""
-    found: dict[int, int] = {root: 0}
-    edges: dict[tuple[int, int, str], None] = {}
-    cut: set[int] = set()
-    for wanted, towards in ((up, True), (down, False)):
-        if not wanted:
-            continue
-        here = "child" if towards else "parent"
-        reached = cache.reach([root], up=towards, depth=depth)
-        for child, parent, role in cache.about(f"child, parent, role from edge where {here} in", reached):
-            if (parent if towards else child) in reached:
-                edges[child, parent, role] = None
-            else:
-                cut.add(child if towards else parent)
-        for n, steps in reached.items():
-            found.setdefault(n, steps)
-    nodes = describe(cache, sorted(found, key=lambda n: (found[n], n)))
-    stores = {node.store for node in nodes.values()}
-    return Lineage(
-        root=nodes[root].id,
-        up=up,
-        down=down,
-        nodes={node.id: node for node in nodes.values()},
-        edges=tuple(Edge(nodes[child].id, nodes[parent].id, role) for child, parent, role in edges),
-        cut=frozenset(nodes[n].id for n in cut),
-        notes=tuple(notes) if len(stores) > 1 or down else (),
-    )
+    found: dict[int, int] = {}
+    sides = []
+    for wanted, mark in ((up, ABOVE), (down, BELOW)):
+        if wanted:
+            reached, steps = (part.tolist() for part in cache.reach([root], up=mark == ABOVE, depth=depth))
+            found = dict(zip(reached, steps, strict=True)) | found
+            sides.append((mark, reached))
+    ns = list(found) if len(sides) == 1 else sorted(found, key=lambda n: (found[n], n))
+    marks = bytearray(max(ns) + 1)
+    for mark, reached in sides:
+        for n in reached:
+            marks[n] |= mark
+    web = Web(cache.path, ns, marks)
+    few = None
+    edges: Sequence[Edge] = Edges(web)
+    if len(ns) <= FEW:
+        few = {node.id: node for node in describe(cache, ns).values()}
+        names = dict(zip(ns, few, strict=True))
+        uses = dict.fromkeys(edge for end in ("child", "parent") for edge in web.edges(cache, ns, end=end))
+        edges = tuple(Edge(names[child], names[parent], role) for child, parent, role in uses)
+    nodes = Nodes(web, few)
+    (id_,) = ids(cache, [root]).values()
+    made = Lineage(id_, up, down, nodes, edges, frozenset(_cut(cache, sides, marks) if depth else ()))
+    return replace(made, notes=tuple(notes)) if notes and (down or len(made.stores) > 1) else made
 
 
-def describe(cache: Index, ns: list[int]) -> dict[int, Node]:
-    """Return nodes of the cache by number, in the order asked for."""
-    stores = {store.n: store for store in cache.stores()}
-    names = {store.id: store.name for store in stores.values()}
-    ids = dict(cache.about("n, id from node where n in", ns))
-    found: dict[int, Node] = {}
-    for n, at, dataset, array, number in cache.about("n, store, dataset, array, number from place where n in", ns):
-        # A version that was copied as it is lies in several stores; the one it says it was made in comes first.
-        if n not in found:
-            found[n] = Node(ids[n], f"{dataset}/{array}/v{number}", stores[at].id, stores[at].name)
-    for n, kind, packed in cache.about("n, kind, document from version where n in", ns):
-        node = found[n]
-        found[n] = Node(node.id, node.ref, node.store, node.store_name, kind, packed)
-    unseen = [n for n in ns if n not in found]
-    for n, role, ref, store in cache.about("parent, role, ref, store from edge where parent in", unseen):
-        found.setdefault(n, _unseen(ids[n], role, ref, store, names))
-    return {n: found[n] for n in ns}
-
-
-def _unseen(id_: str, role: str, ref: str, store: str, names: Mapping[str, str]) -> Node:
-    if role == "model":
-        return Node(id_, ref, None, None, "model")
-    return Node(id_, ref, store, names.get(store))
+def _cut(cache: Index, sides: list[tuple[int, list[int]]], marks: bytearray) -> Iterator[str]:
+    """Return the ids of nodes that lead on to others beyond those that were reached."""
+    for mark, reached in sides:
+        near, far = ("child", "parent") if mark == ABOVE else ("parent", "child")
+        rows = cache.about(f"{near}, {far} from edge where {near} in", reached)
+        yield from ids(cache, {n for n, beyond in rows if beyond >= len(marks) or not marks[beyond] & mark}).values()

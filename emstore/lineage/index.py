@@ -7,13 +7,14 @@ whoever cites it.
 """
 
 import contextlib
-import json
 import sqlite3
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from emstore.errors import Damaged, InvalidInput, NotFound, StorageFailed
 from emstore.lineage.closure import Numbers, levels
 from emstore.lineage.database import Unusable, connect
 from emstore.lineage.home import INDEX, home
+from emstore.lineage.parts import KEPT, PARTS, Packed, compress, split
 from emstore.lineage.records import citations
 from emstore.store import Place, Store, places
 from emstore.store.documents import Tombstone
@@ -35,7 +37,9 @@ FEW: Final = 2000
 """As many nodes are followed one query a step; more are searched all at once in memory."""
 AT_ONCE: Final = 16
 """Seals asked for at the same time."""
-_BATCH: Final = 500
+PARTS_HELD: Final = 1 << 16
+"""Parts of documents held in memory."""
+_BATCH: Final = 2000
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class KnownStore:
     @property
     def name(self) -> str:
         """The last part of its path or URL."""
-        return self.url.rstrip("/").rpartition("/")[2] or self.url
+        return named(self.url)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,11 @@ class Index:
     def __init__(self, path: Path | None = None) -> None:
         self.path = home() / INDEX if path is None else path
         self._db = self._open()
+        self.body = lru_cache(PARTS_HELD)(self._body)
+        self._part = lru_cache(PARTS_HELD)(self._entered)
+        self._functions = count()
+        self._loose = False
+        """Whether parts may be left that no version has any more."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -130,6 +139,7 @@ class Index:
             n = self._note_store(store)
             self._remove(n, gone)
             self.add(n, new)
+            self._sweep()
         return sorted(notes)
 
     def follow(self, store: Store, place: Place) -> list[str]:
@@ -159,6 +169,8 @@ class Index:
                 if used is not None and elsewhere in (None, store.id) and used not in seen:
                     seen.add(used)
                     waiting.append(used)
+        with self.transaction():
+            self._sweep()
         return sorted(notes)
 
     def add(self, store: int, seals: Iterable[Seal]) -> None:
@@ -166,17 +178,12 @@ class Index:
         for seal in seals:
             record, volume = seal.document["record"], seal.document["volume"]
             n = self._number(seal.id)
+            *parts, step, own = split(seal.document)
+            activity = record["activity"]
+            columns = (n, _instant(activity["ended"]), volume["kind"], volume.get("modality"), activity["type"], activity["name"])
             self._db.execute(
-                "insert or ignore into version values (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    n,
-                    _instant(record["activity"]["ended"]),
-                    volume["kind"],
-                    volume.get("modality"),
-                    record["activity"]["type"],
-                    record["activity"]["name"],
-                    pack(seal.document),
-                ),
+                f"insert or ignore into version values ({','.join('?' * (len(columns) + len(KEPT)))})",
+                (*columns, *map(self._part, parts), step, own),
             )
             place = seal.place
             self._db.execute(
@@ -190,9 +197,9 @@ class Index:
                 )
 
     def forget(self) -> None:
-        """Empty the cache but for the places of the stores."""
+        """Empty the cache but for the places of the stores, and the numbers of nodes."""
         with self.transaction():
-            for table in ("node", "version", "place", "edge"):
+            for table in ("version", "place", "edge", "part"):
                 self._db.execute(f"delete from {table}")
 
     # -- asking ----------------------------------------------------------------------------------------------------
@@ -228,6 +235,12 @@ class Index:
         """Ask the tables; `columns` and `where` are ours, never the user's."""
         return self._db.execute(f"select {columns} {where}", values)
 
+    def function(self, function: Callable[..., bool]) -> str:
+        """Let conditions that are asked of the tables call a function; return its name."""
+        name = f"asked_{next(self._functions)}"
+        self._db.create_function(name, -1, function, deterministic=True)
+        return name
+
     def about(self, columns: str, ns: Iterable[int]) -> Iterator[tuple[Any, ...]]:
         """Ask for some nodes: `columns` ends in ``X in`` and gets the numbers."""
         wanted = sorted(ns)
@@ -235,7 +248,11 @@ class Index:
             batch = wanted[first : first + _BATCH]
             yield from self._db.execute(f"select {columns} ({','.join(map(str, batch))})")
 
-    def reach(self, roots: Sequence[int], *, up: bool, depth: int | None = None) -> dict[int, int]:
+    def packed(self, columns: Sequence[Any]) -> Packed:
+        """Return a document by what the columns `KEPT` of a version hold."""
+        return (*map(self.body, columns[: len(PARTS)]), *columns[len(PARTS) :])
+
+    def reach(self, roots: Sequence[int], *, up: bool, depth: int | None = None) -> tuple[Numbers, Numbers]:
         """Return every node that can be reached from some, and in how many steps.
 
         Parameters
@@ -246,25 +263,29 @@ class Index:
             Towards what a version was made from, or down towards what was made from it.
         depth : int, optional
             Most steps to take.
+
+        Returns
+        -------
+        reached : ndarray, shape (n,), int64
+            Numbers of nodes, by steps and then by number.
+        steps : ndarray, shape (n,), int64
         """
         here, there = ("child", "parent") if up else ("parent", "child")
-        found = dict.fromkeys(roots, 0)
+        found = dict.fromkeys(sorted(set(roots)), 0)
         frontier, steps = list(found), 0
         while frontier and (depth is None or steps < depth):
             steps += 1
             reached = {n for (n,) in self.about(f"{there} from edge where {here} in", frontier)}
-            frontier = [n for n in reached if n not in found]
+            frontier = sorted(reached - found.keys())
             if len(found) + len(frontier) > FEW:
-                return dict(zip(*(part.tolist() for part in self.closure(roots, up=up, depth=depth)), strict=True))
+                return self.closure(roots, up=up, depth=depth)
             found.update(dict.fromkeys(frontier, steps))
-        return found
+        return np.array(list(found), np.int64), np.array(list(found.values()), np.int64)
 
     def closure(self, roots: Sequence[int], *, up: bool, depth: int | None = None) -> tuple[Numbers, Numbers]:
-        """Return what `reach` does as arrays, by a search of all edges at once."""
-        cursor = self._db.execute("select child, parent from edge")
-        flat = np.fromiter((n for pair in cursor for n in pair), np.int64)
-        child, parent = flat[0::2], flat[1::2]
-        start, end = (child, parent) if up else (parent, child)
+        """Return what `reach` does, by a search of all edges at once."""
+        pairs = np.fromiter(self._db.execute("select child, parent from edge"), [("child", np.int64), ("parent", np.int64)])
+        start, end = (pairs["child"], pairs["parent"]) if up else (pairs["parent"], pairs["child"])
         return levels(start, end, np.asarray(roots, np.int64), depth=depth)
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -288,6 +309,7 @@ class Index:
     def transaction(self) -> Iterator[None]:
         """Do all that is done within at once, or nothing of it."""
         self._db.execute("begin immediate")
+        self._part.cache_clear()  # what was entered before, another process may have taken out
         try:
             yield
         except BaseException:
@@ -318,6 +340,28 @@ class Index:
                 if self._db.execute("select 1 from place where n = ?", (n,)).fetchone() is None:
                     self._db.execute("delete from version where n = ?", (n,))
                     self._db.execute("delete from edge where child = ?", (n,))
+                    self._loose = True
+
+    def _sweep(self) -> None:
+        """Take out the parts that only versions had which are gone."""
+        if self._loose:
+            used = " union all ".join(f"select {name} from version" for name in PARTS)
+            self._db.execute(f"delete from part where n not in ({used})")
+            self._part.cache_clear()
+            self._loose = False
+
+    def _entered(self, text: str) -> int:
+        """Return the number of a part, entering it where it is new."""
+        digest = blake2b(text.encode(), digest_size=16).digest()
+        row = self._db.execute("select n from part where digest = ?", (digest,)).fetchone()
+        if row is None:
+            new = "insert into part (digest, body) values (?, ?) returning n"
+            row = self._db.execute(new, (digest, compress(text))).fetchone()
+        return int(row[0])
+
+    def _body(self, part: int) -> bytes:
+        """Return a part as it is kept."""
+        return bytes(self._db.execute("select body from part where n = ?", (part,)).fetchone()[0])
 
     def _number(self, id_: str) -> int:
         self._db.execute("insert or ignore into node (id) values (?)", (id_,))
@@ -348,16 +392,9 @@ def _place(ref: str) -> Place | None:
     return place if place.version is not None else None
 
 
-def pack(document: dict[str, Any]) -> bytes:
-    """Return a seal's document as the cache keeps it: without the positions of irregular slices, which can be many."""
-    voxel = {**document["voxel"], "positions": {}}
-    return zlib.compress(json.dumps({**document, "voxel": voxel}, separators=(",", ":")).encode(), 1)
-
-
-def unpack(packed: bytes) -> dict[str, Any]:
-    """Return the document that `pack` packed."""
-    document: dict[str, Any] = json.loads(zlib.decompress(packed))
-    return document
+def named(url: str) -> str:
+    """Return the last part of a store's path or URL."""
+    return url.rstrip("/").rpartition("/")[2] or url
 
 
 def _instant(text: str) -> str:

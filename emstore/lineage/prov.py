@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from emstore.errors import InvalidInput, Kind
-from emstore.lineage.graph import Lineage, Node
+from emstore.lineage.graph import Lineage
+from emstore.lineage.web import Node
 
 if TYPE_CHECKING:
     from prov.model import ProvDocument

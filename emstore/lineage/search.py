@@ -1,24 +1,30 @@
 """Find versions by what their metadata and Records say, in one store or in every one that is known."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
 from emstore.lineage.expression import All, Call, Compare, Condition, Either, Flag, Not, parse, refuse
-from emstore.lineage.facts import Facts, check, holds, true
+from emstore.lineage.facts import FIELDS, Facts, check, holds, true
 from emstore.lineage.graph import refresh_all
 from emstore.lineage.index import Index
+from emstore.lineage.index import named as _name
+from emstore.lineage.parts import KEPT, PARTS, load
 from emstore.store import Place, resolve
 from emstore.store.layout import version_number
 
-Test = Callable[[Facts], bool]
+Test = Callable[[Sequence[Any]], bool]
 
+CONDITIONS: Final = 50
+"""Conditions asked one by one; more are asked at once, for the database nests only so deep."""
+MEMORY: Final = 1 << 16
+"""Answers to one condition held in memory."""
 _ID: Final = re.compile(r"(?:blake3|sha256):[0-9a-f]{8,64}")
-_COLUMNS: Final = {"kind": "kind", "modality": "modality", "activity": "activity", "maker": "maker",
-                   "dataset": "dataset", "array": "array"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,94 +97,112 @@ def search(cache: Index, expression: str, named: Sequence[tuple[str, str, Place]
     """
     condition = parse(expression)
     check(condition, expression)
-    test = _Tests(cache, expression).of(condition)
-    for ref, facts in _candidates(cache, condition, named):
-        if test(facts):
-            yield Found(ref, facts)
-
-
-def _candidates(cache: Index, condition: Condition, named: Sequence[tuple[str, str, Place]]) -> Iterator[tuple[str, Facts]]:
-    """Every version that the plain columns of the cache do not rule out, with its reference."""
-    where, values = _narrowed(condition)
-    stores = {store.n: store for store in cache.stores()}
+    asked = _Asked(cache, expression)
+    where = asked.sql(condition)
+    places = [f"({_within(place)} and store.id = ?)" for _, _, place in named]
+    values = [value for id_, _, place in named for value in (*filter(None, (place.dataset, place.array)), id_)]
     rows = cache.select(
-        "version.n, id, store, dataset, array, number, kind, modality, activity, maker, created, document",
-        where="from place join version using (n) join node using (n)"
-        f" where {' and '.join(['1', *where])} order by store, dataset, array, number",
+        "place.n, node.id, store.url, store.id, dataset, array, number, kind, modality, activity, maker, created,"
+        f" {','.join(KEPT)}",
+        # Crossed: every place in order, the rest looked up.
+        where="from place cross join store on store.n = place.store cross join version on version.n = place.n"
+        f" cross join node on node.n = place.n where ({' or '.join(places) or '1'}) and {where}"
+        " order by place.store, dataset, array, number",
         values=values,
     )
-    for n, id_, at, dataset, array, number, kind, modality, activity, maker, created, packed in rows:
-        store = stores[at]
-        url = _named_as(named, store.id, Place(dataset, array, number)) if named else store.url
-        if url is None:
-            continue
+    for n, id_, url, store, dataset, array, number, kind, modality, activity, maker, created, *kept in asked.answers(rows):
+        place = Place(dataset, array, number)
+        called = next((name for at, name, within in named if at == store and place.prefix.startswith(within.prefix)), url)
         moment = datetime.fromisoformat(created)
-        whose = (store.name, store.id)
+        whose = (_name(url), store)
+        packed = cache.packed(kept)
         facts = Facts(n, id_, whose, dataset, array, number, kind, modality, activity, maker, moment, packed)
-        yield f"{url}/{facts.place}", facts
+        yield Found(f"{called}/{facts.place}", facts)
 
 
-def _named_as(named: Sequence[tuple[str, str, Place]], store: str, place: Place) -> str | None:
-    for id_, url, within in named:
-        if id_ == store and place.prefix.startswith(within.prefix):
-            return url
-    return None
+def _within(place: Place) -> str:
+    """Return the condition for what lies at a place."""
+    parts = [f"{name} = ?" for name, value in (("dataset", place.dataset), ("array", place.array)) if value]
+    return " and ".join([*parts, *([] if place.version is None else [f"number = {place.version:d}"])]) or "1"
 
 
-def _narrowed(condition: Condition) -> tuple[list[str], list[str]]:
-    """Return conditions on plain columns that must hold, for the database to check before anything is unpacked."""
-    parts = condition.of if isinstance(condition, All) else (condition,)
-    where, values = [], []
-    for part in parts:
-        if isinstance(part, Compare) and part.operator == "==" and (column := _COLUMNS.get(part.field.path[0])):
-            where.append(f"lower({column}) = ?")
-            values.append(str(part.value).lower())
-    return where, values
+class _Asked:
+    """An expression as a condition for the database, which calls us back for the rows it matters for.
 
-
-class _Tests:
-    """Turns conditions into functions; what asks the whole cache is asked once."""
+    What is joined by `and` is asked one after the other; each is a function of the columns that its fields are found in. What
+    a field says of the same columns is not found out again.
+    """
 
     def __init__(self, cache: Index, text: str) -> None:
         self.cache = cache
         self.text = text
+        self.columns: list[str] = []
+        """What the function that is being put together gets."""
+        self.failure: BaseException | None = None
+
+    def sql(self, condition: Condition) -> str:
+        parts = condition.of if isinstance(condition, All) and len(condition.of) < CONDITIONS else (condition,)
+        return " and ".join(map(self.called, parts)) or "1"
+
+    def called(self, condition: Condition) -> str:
+        """Return a call of a condition by the database."""
+        self.columns = []
+        test = self.of(condition)
+
+        def asked(*row: Any) -> bool:
+            try:
+                return test(row)
+            except BaseException as failure:  # the database would tell only that there was one
+                self.failure = failure
+                raise
+
+        return f"{self.cache.function(asked)}({','.join(self.columns)})"
+
+    def answers(self, rows: Iterator[Any]) -> Iterator[Any]:
+        """Return the rows, and fail as a condition did."""
+        try:
+            yield from rows
+        except sqlite3.OperationalError:
+            if self.failure is not None:
+                raise self.failure from None
+            raise
 
     def of(self, condition: Condition) -> Test:
         match condition:
             case All(of=parts):
                 every = [self.of(part) for part in parts]
-                return lambda facts: all(test(facts) for test in every)
+                return lambda row: all(test(row) for test in every)
             case Either(of=parts):
                 some = [self.of(part) for part in parts]
-                return lambda facts: any(test(facts) for test in some)
+                return lambda row: any(test(row) for test in some)
             case Not(of=part):
                 test = self.of(part)
-                return lambda facts: not test(facts)
+                return lambda row: not test(row)
             case Call(name="made_with"):
                 return self.made_with(condition)
             case Call():
                 return self.descends(condition)
             case Flag(field=field):
-                return self.among(field.path[0], True) or (lambda facts: true(field, facts))
+                return self.test(FIELDS[field.path[0]].of, partial(true, field))
             case Compare(field=field):
-                wanted = (condition.operator == "==") is condition.value
-                return self.among(field.path[0], wanted) or (lambda facts: holds(condition, facts))
+                return self.test(FIELDS[field.path[0]].of, partial(holds, condition))
 
-    def among(self, name: str, wanted: bool) -> Test | None:
-        """Return the test of ``stale`` and ``latest``, which ask the whole cache; ``None`` for any other field."""
-        places = self.whole(name)
-        return None if places is None else (lambda facts: (_place(facts) in places) is wanted)
+    def test(self, columns: Sequence[str], test: Callable[..., bool]) -> Test:
+        """Return a test of a row by what some columns say."""
+        self.columns += [column for column in columns if column not in self.columns]
+        at = [self.columns.index(column) for column in columns]
 
-    def whole(self, name: str) -> frozenset[tuple[Any, ...]] | None:
-        """Return the places that are ``stale`` or ``latest``; ``None`` for any other field."""
-        if name == "stale":
-            rows = self.cache.select("distinct child.store, child.dataset, child.array, child.number", where=_STALE)
-        elif name == "latest":
-            rows = self.cache.select("store, dataset, array, max(number)", where="from place group by 1, 2, 3")
-        else:
-            return None
-        stores = {store.n: store.id for store in self.cache.stores()}
-        return frozenset((stores[store], dataset, array, number) for store, dataset, array, number in rows)
+        @lru_cache(MEMORY)
+        def known(*values: Any) -> bool:
+            return test(*map(self.said, columns, values))
+
+        return lambda row: known(*[row[i] for i in at])
+
+    def said(self, column: str, value: Any) -> Any:
+        """Return what a column says: for the number of a part, what the part says."""
+        if column in PARTS:
+            return load(self.cache.body(value))
+        return load(value) if column == "own" else value
 
     def made_with(self, call: Call) -> Test:
         """Look at the last step: the inputs, the models, the processor and other programs."""
@@ -186,21 +210,21 @@ class _Tests:
         children = {n for (n,) in self.cache.about("child from edge where parent in", ns)}
         name = call.argument.casefold()
 
-        def test(facts: Facts) -> bool:
-            if facts.n in children or facts.maker.casefold() == name:
-                return True
-            record = facts.record
-            return name in {each["name"].casefold() for each in (*record["models"], *record["software"])}
+        def among(tools: Mapping[str, Any]) -> bool:
+            return name in {each["name"].casefold() for each in (*tools["models"], *tools["software"])}
 
-        return test
+        used = self.test(("place.n",), children.__contains__)
+        by = self.test(("maker",), lambda maker: maker.casefold() == name)
+        with_ = self.test(("tools",), among)
+        return lambda row: used(row) or by(row) or with_(row)
 
     def descends(self, call: Call) -> Test:
         """Look at what it was made from, through any number of steps."""
         ns = self.meant(call.argument)
         if not ns:
             refuse(self.text, call.at, f"no version or model {call.argument!r} is known", "write DATASET/ARRAY[/vN] or an id")
-        below = self.cache.reach(ns, up=False).keys() - set(ns)
-        return lambda facts: facts.n in below
+        reached, _ = self.cache.reach(ns, up=False)
+        return self.test(("place.n",), (set(reached.tolist()) - set(ns)).__contains__)
 
     def meant(self, text: str) -> list[int]:
         """Return the nodes a text means: an id or its start, a reference, or the name of a model."""
@@ -218,16 +242,3 @@ class _Tests:
             cited = f"{dataset}/{array}/v{number}"
             found += [n for (n,) in self.cache.select("distinct parent", where="from edge where ref = ?", values=[cited])]
         return sorted(set(found))
-
-
-# An input in a version's own array is an earlier state of itself, never a newer one that it missed.
-_STALE: Final = (
-    "from edge join place child on child.n = edge.child join place used on used.n = edge.parent"
-    " where (used.store, used.dataset, used.array) <> (child.store, child.dataset, child.array)"
-    " and exists (select 1 from place newer where newer.store = used.store and newer.dataset = used.dataset"
-    " and newer.array = used.array and newer.number > used.number)"
-)
-
-
-def _place(facts: Facts) -> tuple[Any, ...]:
-    return facts.store[1], facts.dataset, facts.array, facts.number

@@ -5,9 +5,10 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from emstore.errors import InvalidInput
-from emstore.lineage.graph import Lineage, Node
+from emstore.lineage.graph import Lineage
 from emstore.lineage.layout import Layout, Name, Way, layout
 from emstore.lineage.tree import made_by, sources
+from emstore.lineage.web import Node
 
 MOST: Final = 1000
 """Versions in one picture."""
@@ -80,7 +81,7 @@ def svg(lineage: Lineage) -> str:
 
 
 def _graph(lineage: Lineage) -> tuple[dict[Name, _Box], dict[tuple[Name, Name], str]]:
-    many = len({node.store for node in lineage.nodes.values() if node.store is not None}) > 1
+    many = len(lineage.stores) > 1
     boxes: dict[Name, _Box] = {}
     edges: dict[tuple[Name, Name], str] = {}
     for node in lineage.nodes.values():

@@ -1,42 +1,49 @@
-"""A lineage in words: lines of text for people, a document for programs."""
+"""A lineage in words: lines of text for people."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Final
 
-from emstore.lineage.graph import Edge, Lineage, Node
+from emstore.lineage.graph import Lineage
 from emstore.lineage.records import settings
+from emstore.lineage.web import Edge, Node
 
 SETTINGS_SHOWN: Final = 4
 """Most parameters named on a line."""
 
 
-def tree(lineage: Lineage) -> str:
+def tree(lineage: Lineage, *, most: int | None) -> str:
     """Return a lineage as lines, each version once; where it is met again, a line points back."""
     lines: list[str] = []
+    seen: set[str] = set()
+    room = len(lineage.nodes) * 1000 if most is None else most
     if lineage.up or not lineage.down:
-        lines += _lines(lineage, lineage.inputs, "parent")
+        lines += islice(_lines(lineage, lineage.inputs, "parent", seen), room)
     if lineage.down:
         if lineage.up:
             lines += ["", "and made from it:"]
-        lines += _lines(lineage, lineage.uses, "child")
+        lines += islice(_lines(lineage, lineage.uses, "child", seen), room)
+    left = len(lineage.nodes) - len(seen)
+    if left:
+        lines.append(f"... and {left:,} more versions; give a depth, or write it all as JSON")
     return "\n".join(lines)
 
 
-def _lines(lineage: Lineage, edges: Mapping[str, tuple[Edge, ...]], far: str) -> list[str]:
-    many = len({node.store for node in lineage.nodes.values() if node.store is not None}) > 1
-    lines: list[str] = []
+def _lines(lineage: Lineage, edges: Mapping[str, tuple[Edge, ...]], far: str, shown: set[str]) -> Iterator[str]:
+    many = len(lineage.stores) > 1
     seen: set[str] = set()
     # (what to draw, what stands before its line, what stands before the lines below it); a list, for chains are long
     waiting: list[tuple[Edge | str | None, str, str]] = [(None, "", "")]
     while waiting:
         what, lead, below = waiting.pop()
         if isinstance(what, str):
-            lines.append(f"{lead}{what}")
+            yield f"{lead}{what}"
             continue
         node = lineage.nodes[lineage.root if what is None else getattr(what, far)]
         role = "" if what is None else f"{what.role}: "
         again = node.id in seen
-        lines.append(f"{lead}{role}{_name(node, many)}{' (see above)' if again else _what(node)}")
+        shown.add(node.id)
+        yield f"{lead}{role}{_name(node, many)}{' (see above)' if again else _what(node)}"
         if again:
             continue
         seen.add(node.id)
@@ -48,7 +55,6 @@ def _lines(lineage: Lineage, edges: Mapping[str, tuple[Edge, ...]], far: str) ->
         for k, child in reversed(list(enumerate(children))):
             last = k == len(children) - 1
             waiting.append((child, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")))
-    return lines
 
 
 def _name(node: Node, with_store: bool) -> str:
@@ -94,40 +100,3 @@ def sources(node: Node) -> str | None:
     if len(files) == 1:
         return f"{first['name']} ({first['format']}, {first['size']:,} bytes, {short(first['digest'])})"
     return f"{first['name']} and {len(files) - 1} more ({first['format']}, {sum(f['size'] for f in files):,} bytes)"
-
-
-def to_json(lineage: Lineage) -> dict[str, Any]:
-    """Return a lineage as a JSON document."""
-    stores = {node.store: node.store_name for node in lineage.nodes.values() if node.store is not None}
-    return {
-        "root": lineage.root,
-        "up": lineage.up,
-        "down": lineage.down,
-        "stores": [{"id": id_, "name": name} for id_, name in stores.items()],
-        "nodes": [_node(lineage, node) for node in lineage.nodes.values()],
-        "edges": [{"child": edge.child, "parent": edge.parent, "role": edge.role} for edge in lineage.edges],
-        "notes": list(lineage.notes),
-    }
-
-
-def _node(lineage: Lineage, node: Node) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "id": node.id,
-        "ref": node.ref,
-        "store": node.store,
-        "kind": node.kind,
-        "known": node.known,
-        "more": node.id in lineage.cut,
-    }
-    if node.known:
-        record, volume = node.record, node.seal["volume"]
-        document |= {
-            "modality": volume.get("modality"),
-            "shape": volume["shape"],
-            "dtype": volume["dtype"],
-            "activity": record["activity"],
-            "params": dict(settings(record)),
-            "models": record["models"],
-            "sources": record["sources"],
-        }
-    return document

@@ -20,6 +20,19 @@ from emstore.store import Place, create_store
 
 COUNT = 1_000_000
 PROJECT = 200
+TERMS = {f"instrument/part {n}/setting": {"value": n, "unit": "millimeter"} for n in range(20)}
+AXES = [{"name": name, "size": 512, "spacing": 0.5, "unit": "millimeter", "origin": 0.0} for name in "zyx"]
+VOXEL = {"axes": AXES, "spacing": {"z": 0.5, "y": 0.5, "x": 0.5}, "positions": {}, "affine": None}
+VOLUME = {
+    "kind": "image", "shape": [512, 512, 512], "dims": ["z", "y", "x"], "dtype": "uint8", "levels": ["s0", "s1"],
+    "attributes": {}, "notes": [], "scale": None, "window": None,
+}  # fmt: skip
+PROGRAM = {"name": "emstore", "version": "0.1.0"}
+RECORD = {
+    "params_digest": "blake3:" + "0" * 64, "software": [PROGRAM], "agent": PROGRAM, "models": [], "notes": [], "deid": None,
+    "environment": {"python": "3.11.0", "platform": "linux x86_64", "device": "cpu", "lock": "blake3:" + "0" * 64},
+    "random": {"seed": None, "deterministic": True}, "ignored": [], "skipped": [], "step": None,
+}  # fmt: skip
 
 
 def parents(count: int) -> list[list[int]]:
@@ -45,16 +58,33 @@ def seals(graph: list[list[int]]) -> Iterator[Seal]:
     for n, used in enumerate(graph):
         place = Place(f"d{n // 100_000}", f"a{n // 1000}", n % 1000 + 1)
         inputs = [{"role": "image", "ref": _ref(p), "id": identity(p), "store": None} for p in used]
-        activity = {
-            "id": f"urn:uuid:{n:032x}",
-            "type": "process" if used else "ingest",
-            "name": "denoise.gaussian" if n % 10 else "segment.otsu",
-            "started": "2026-01-01T00:00:00Z",
-            "ended": f"2026-01-{1 + n % 28:02d}T00:00:00Z",
+        document = {
+            "kind": "version",
+            "layout": 1,
+            "store_id": "urn:uuid:0",
+            "path": str(place),
+            "txn": f"urn:uuid:{n:032x}",
+            "settings": identity(n + COUNT),
+            "manifest": identity(n + 2 * COUNT),
+            "contents": {"nbytes": 1000 + n, "objects": 9},
+            "volume": {**VOLUME, "modality": "ct" if n % 3 else "mr", "name": place.array},
+            "voxel": VOXEL,
+            "header": {"format": "DICOM", "source": None, "tree": None, "terms": {"series/number": n // PROJECT, **TERMS}},
+            "record": {
+                **RECORD,
+                "activity": {
+                    "id": f"urn:uuid:{n:032x}",
+                    "type": "process" if used else "ingest",
+                    "name": "denoise.gaussian" if n % 10 else "segment.otsu",
+                    "started": "2026-01-01T00:00:00Z",
+                    "ended": f"2026-01-{1 + n % 28:02d}T00:00:00Z",
+                },
+                "inputs": inputs,
+                "sources": [] if used else [{"name": f"{n}.dcm", "size": n, "digest": identity(n), "format": "DICOM"}],
+                # One in ten was made with settings of its own, the others with one of seven.
+                "params": {"processor": "a", "params": {"sigma": n % 7, "edge": "nearest", "own": n if n % 10 == 9 else 0}},
+            },
         }
-        record = {"activity": activity, "inputs": inputs, "models": [], "sources": [], "params": {"sigma": n % 7}}
-        volume = {"kind": "image", "modality": "ct" if n % 3 else "mr", "shape": [1, 1], "dims": ["y", "x"], "dtype": "uint8"}
-        document = {"store_id": "urn:uuid:0", "volume": volume, "voxel": {"axes": [], "spacing": None}, "record": record}
         yield Seal(place, "", identity(n), document)
 
 
@@ -104,10 +134,10 @@ def measure(root: Path, *, count: int = COUNT) -> dict[str, Any]:
         for name, n, up in (("all ancestors of the last", last, True), ("all descendants of the half-way", half, False)):
             seconds, answer = timed(lambda n=n, up=up: index.reach([n], up=up), 3)  # type: ignore[misc]
             results[f"{name} s"] = round(seconds, 2)
-            results[f"{name} versions"] = len(answer)
+            results[f"{name} versions"] = len(answer[0])
         seconds, whole = timed(lambda: gather(index, last, up=True, down=False, depth=None, notes=[]))
         results["the same as a graph of nodes and uses s"] = round(seconds, 2)
-        assert len(whole.nodes) == len(index.reach([last], up=True))
+        assert len(whole.nodes) == len(index.reach([last], up=True)[0])
         for expression in ('maker == "segment.otsu" and modality == "mr"', "params.sigma == 3 and stale"):
             seconds, found = timed(lambda expression=expression: list(search(index, expression)))  # type: ignore[misc]
             results[f"find {expression} s"] = round(seconds, 1)
