@@ -13,13 +13,16 @@ from typing import Final
 from emstore.blocks.compute import Blocks, Shape, cut, grid_of, regions
 from emstore.errors import Capacity, Kind
 from emstore.operation import Block, Operation
-from emstore.store.plan import VersionPlan
+from emstore.store.plan import Level, VersionPlan
+from emstore.store.reader import INDEX_CACHE_BYTES
 from emstore.volume import Volume
 
 BASELINE: Final = 320 << 20
 """What a process with the processors' libraries takes before any data is read, bytes."""
 TORCH: Final = 320 << 20
 """What PyTorch takes on top, bytes."""
+INDEX_BYTES: Final = 16
+"""What is kept of every chunk of an input: where it lies in its shard, bytes."""
 WASTE: Final = 2.0
 """Blocks may be so small that this many times the voxels of a block are read before fewer workers are tried."""
 TABLE_BLOCK: Final = 256
@@ -82,13 +85,11 @@ def lay_out(
     Capacity
         Kind ``memory_budget``: not even one worker with the smallest block fits; says what would.
     """
-    base = BASELINE + (TORCH if operation.arrays == "torch" else 0)
     best: Layout | None = None
     for count in range(workers, 0, -1):
-        found = _largest(operation, volumes, plan, (memory - base) // count, device_memory)
-        if found is None:
+        layout = _largest(operation, volumes, plan, count, memory, device_memory)
+        if layout is None:
             continue
-        layout = _layout(operation, volumes, plan, found, count, base, device_memory is not None)
         if _waste(layout.blocks) <= WASTE:
             return layout
         if best is None or _waste(layout.blocks) < 0.75 * _waste(best.blocks):
@@ -97,7 +98,7 @@ def lay_out(
         return best
     grid = grid_of(operation, volumes)
     least = tuple(n if name in operation.whole else 1 for n, name in zip(grid.shape, grid.dims, strict=True))
-    needed = _layout(operation, volumes, plan, least, 1, base, device_memory is not None)
+    needed = _layout(operation, volumes, plan, least, 1, device_memory is not None)
     if device_memory is not None and needed.device_bytes > device_memory:
         raise Capacity(
             f"one block takes {_mebibytes(needed.device_bytes)} MiB on the device, which has {device_memory >> 20} MiB free",
@@ -127,7 +128,6 @@ def _layout(
     plan: VersionPlan | None,
     block: Shape,
     workers: int,
-    base: int,
     on_device: bool,
 ) -> Layout:
     shape = grid_of(operation, volumes).shape
@@ -136,20 +136,26 @@ def _layout(
     tile = tuple(min(t, -(-b // c) * c) for b, c, t in zip(block, chunk, task, strict=True))
     blocks = Blocks(operation, tuple(v.shape for v in volumes), cut(shape, task, tile, block))
     host, device = _bytes(operation, volumes, plan, blocks, task, tile)
-    return Layout(blocks, block, tile, task, workers, host, device if on_device else 0, base)
+    besides = _process_bytes(operation, volumes, plan, block)
+    return Layout(blocks, block, tile, task, workers, host, device if on_device else 0, besides)
 
 
 def _largest(
-    operation: Operation, volumes: Sequence[Volume], plan: VersionPlan | None, available: int, device_memory: int | None
-) -> Shape | None:
-    """Return the largest block that fits, ``None`` when not even one voxel's does."""
+    operation: Operation,
+    volumes: Sequence[Volume],
+    plan: VersionPlan | None,
+    workers: int,
+    memory: int,
+    device_memory: int | None,
+) -> Layout | None:
+    """Return the layout of the largest block that fits, ``None`` when not even one voxel's does."""
     grid = grid_of(operation, volumes)
     task = _task(operation, volumes, plan)
     block = task
     while True:
-        layout = _layout(operation, volumes, plan, block, 1, 0, device_memory is not None)
-        if layout.worker_bytes <= available and (device_memory is None or layout.device_bytes <= device_memory):
-            return block
+        layout = _layout(operation, volumes, plan, block, workers, device_memory is not None)
+        if layout.projected <= memory and (device_memory is None or layout.device_bytes <= device_memory):
+            return layout
         # The longest side, the slowest of equal ones: long rows are read and worked on best.
         longest = max(
             (n for n, name in zip(block, grid.dims, strict=True) if name not in operation.whole and n > 1), default=None
@@ -164,6 +170,19 @@ def _largest(
         block = (*block[:axis], -(-half // chunk) * chunk if half > chunk else half, *block[axis + 1 :])
 
 
+def _process_bytes(operation: Operation, volumes: Sequence[Volume], plan: VersionPlan | None, block: Shape) -> int:
+    """Return what a process takes besides its workers, bytes."""
+    total = BASELINE + (TORCH if operation.arrays == "torch" else 0)
+    if operation.reduction is not None and operation.reduction.state_bytes is not None:
+        total += operation.reduction.state_bytes(block)
+    for volume in volumes:
+        chunks = prod(-(-n // c) for n, c in zip(volume.shape, volume.data.block, strict=True))
+        total += min(INDEX_CACHE_BYTES, INDEX_BYTES * chunks)
+    if plan is not None and plan.virtual is not None:
+        total += 2 * plan.virtual.nbytes
+    return total
+
+
 def _bytes(
     operation: Operation, volumes: Sequence[Volume], plan: VersionPlan | None, blocks: Blocks, task: Shape, tile: Shape
 ) -> tuple[int, int]:
@@ -176,18 +195,37 @@ def _bytes(
         result = 0 if operation.result is None else out * operation.result.dtype.itemsize
         work = int(operation.work_bytes * max([*sizes, out if operation.result is not None else 0]))
         on_device = max(on_device, read + result + work)
-        # A chunk that a region cuts is decoded whole beside it.
-        beside = max(prod(v.data.block) * v.dtype.itemsize for v in volumes)
+        # Looking for NaN takes a flag per value, when the work is done.
+        work = max(work, *sizes, out)
+        # A chunk that a region cuts is decoded whole beside it, from its encoded bytes.
+        beside = 2 * max(prod(v.data.block) * v.dtype.itemsize for v in volumes)
         most = max(most, read + result + work + beside)
     if plan is not None:
-        level = plan.levels[0]
-        item = plan.dtype.itemsize
-        shard = prod(min(s, n) for s, n in zip(level.shard, level.shape, strict=True)) * item
-        waiting = prod(min(-(-t // s) * s, n) for t, s, n in zip(task, level.shard, level.shape, strict=True)) * item
-        tiles = prod(-(-t // c) * c for t, c in zip(tile, level.chunk, strict=True)) * item
-        # Encoded chunks that wait for the rest of their shards, one shard being joined, one on its way.
-        most += tiles + waiting + 2 * shard + 4 * level.codec.chunks.nbytes
+        tiles = prod(-(-t // c) * c for t, c in zip(tile, plan.levels[0].chunk, strict=True)) * plan.dtype.itemsize
+        most += tiles + _writing_bytes(plan, plan.levels[0], task)
+        most = max([most, *(_reducing_bytes(plan, above) for above in plan.levels[1:])])
     return most + most // 20, on_device
+
+
+def _writing_bytes(plan: VersionPlan, level: Level, task: Shape) -> int:
+    """Return the most memory that encoding a task takes besides its tile, bytes.
+
+    Encoded chunks that wait for the rest of their shards, one shard being joined, one on its way.
+    """
+    item = plan.dtype.itemsize
+    shard = prod(min(s, n) for s, n in zip(level.shard, level.shape, strict=True)) * item
+    waiting = prod(min(-(-t // s) * s, n) for t, s, n in zip(task, level.shard, level.shape, strict=True)) * item
+    return waiting + 2 * shard + 4 * level.codec.chunks.nbytes
+
+
+def _reducing_bytes(plan: VersionPlan, level: Level) -> int:
+    """Return the most memory that a task of a coarser level takes: what a chunk is made of, and its reduction, bytes."""
+    below = plan.levels[level.number - 1]
+    assert below.factors is not None
+    read = prod(min(c * f, n) for c, f, n in zip(level.chunk, below.factors, below.shape, strict=True))
+    item = plan.dtype.itemsize
+    reducing = read * max(5 * item, 2 * item + 12)  # votes of labels; means in double precision
+    return reducing + level.codec.chunks.nbytes + 2 * below.codec.chunks.nbytes + _writing_bytes(plan, level, level.shard)
 
 
 def _typical(blocks: Blocks) -> list[Block]:

@@ -21,7 +21,8 @@ from emstore.store.shards import MISSING, Index, ShardCodec
 from emstore.volume import Region
 
 MAX_DIMENSIONS: Final = 32
-_INDEX_CACHE_BYTES: Final = 64 << 20
+INDEX_CACHE_BYTES: Final = 64 << 20
+"""The most that is kept of shards' indices, per array, bytes."""
 _PARALLEL: Final = 4
 """Regions of at least this many chunks are decoded in threads."""
 
@@ -190,7 +191,7 @@ class StoredArray:
                 raise _missing(key) from error
         with self._lock:
             self._indices[key] = table
-            while len(self._indices) > max(1, _INDEX_CACHE_BYTES // self._codec.index_bytes):
+            while len(self._indices) > max(1, INDEX_CACHE_BYTES // self._codec.index_bytes):
                 self._indices.popitem(last=False)
         return table
 

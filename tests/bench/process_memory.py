@@ -27,12 +27,12 @@ BUDGET = 640
 """MiB."""
 SIDE = 1024
 """Length of the last two axes of most inputs."""
-DEPTHS = (32, 200, 768)
-"""Slices at each size: 64 MiB, 400 MiB and 1.5 GiB of 16-bit values."""
-SLOW = (32, 128, 352)
-"""Slices of what takes long; the largest, 704 MiB, still is more than the budget."""
-TWICE = (16, 64, 176)
-"""The same for what takes long and has two inputs."""
+DEPTHS = (32, 128, 352)
+"""Slices at each size: 64, 256 and 704 MiB of 16-bit values."""
+LABELS = (64, 256, 704)
+"""The same for labels of 8 bits."""
+PAIRS = (16, 64, 176)
+"""The same for two inputs together."""
 
 
 @dataclass(frozen=True)
@@ -98,24 +98,24 @@ class Case:
 PAIR = ("image", "reference")
 RANGE = ("data_range=dtype",)
 CASES: Mapping[str, Case] = {
-    "denoise.bm3d": Case(depths=(4, 8, 16), side=256),
+    "denoise.bm3d": Case(depths=(2, 4, 8), side=256),
     "denoise.gaussian": Case(),
-    "denoise.median": Case(params=("size=[1,3,3]",), depths=SLOW),
-    "denoise.nlm": Case(params=("patch=3", "distance=1"), depths=SLOW),
-    "denoise.tv": Case(params=("iterations=2",), depths=SLOW),
+    "denoise.median": Case(params=("size=[1,3,3]",)),
+    "denoise.nlm": Case(params=("patch=3", "distance=1")),
+    "denoise.tv": Case(params=("iterations=2",)),
     "interpolate.cubic": Case(params=("factor=2",)),
     "interpolate.linear": Case(params=("factor=2",)),
     "interpolate.nearest": Case(params=("factor=2",)),
     "measure.histogram": Case(params=("range=measured",)),
-    "measure.mse": Case(PAIR),
-    "measure.msssim": Case(PAIR, RANGE, TWICE),
-    "measure.overlap": Case(("labels", "labels")),
-    "measure.psnr": Case(PAIR, RANGE),
+    "measure.mse": Case(PAIR, depths=PAIRS),
+    "measure.msssim": Case(PAIR, RANGE, PAIRS),
+    "measure.overlap": Case(("labels", "labels"), depths=LABELS),
+    "measure.psnr": Case(PAIR, RANGE, PAIRS),
     "measure.roc": Case(("image", "truth")),
-    "measure.ssim": Case(PAIR, RANGE, TWICE),
+    "measure.ssim": Case(PAIR, RANGE, PAIRS),
     "measure.statistics": Case(),
-    "register.slices": Case(depths=SLOW),
-    "segment.components": Case(("labels",), ("minimum_size=100",)),
+    "register.slices": Case(),
+    "segment.components": Case(("labels",), ("minimum_size=100",), LABELS),
     "segment.isodata": Case(),
     "segment.otsu": Case(),
     "segment.threshold": Case(params=("thresholds=[2000,3000]",)),

@@ -54,7 +54,7 @@ def forced(chunk: int, shard: int, block: tuple[int, ...]) -> Iterator[None]:
             tuple(t if name in operation.whole else min(b, t) for b, t, name in zip(block, task, grid.dims, strict=False))
             + task[len(block) :]
         )
-        return layout._layout(operation, volumes, written, size, workers, 0, False)
+        return layout._layout(operation, volumes, written, size, workers, False)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "CHUNK_VOXELS", chunk)
