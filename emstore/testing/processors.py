@@ -59,6 +59,9 @@ class ProcessorConformance:
 
     executors: ClassVar[Sequence[str]] = ("threads", "processes")
     """Where the first case is also done, through a real store: ``threads``, ``processes``, or ``dask`` for a cluster."""
+    block_by_block: ClassVar[bool] = False
+    """Whether a value may depend on all of the block it lies in, as of a labeler whose reduction joins what the blocks found.
+    Blocks are then tried as they were cut, with what was found in the very same ones, not within a larger block."""
     table_tolerance: ClassVar[float] = 1e-9
     """Relative difference that cutting may make to a table's figures: sums are added in another order."""
     spare_memory: ClassVar[int] = 4 << 20
@@ -221,20 +224,27 @@ class ProcessorConformance:
             if operation.result is None or operation.apply is None:
                 continue
             try:
-                problems += self._reaches_out(case, operation, operation.result.grid.shape)
+                problems += self._reaches_out(case, operation)
             except Exception as error:  # noqa: BLE001 - finding these is the point
                 problems.append(f"{case.name}: {_said(error)}")
         _report(problems)
 
-    def _reaches_out(self, case: ProcessorCase, operation: Operation, shape: tuple[int, ...]) -> Iterator[str]:
+    def _reaches_out(self, case: ProcessorCase, operation: Operation) -> Iterator[str]:
         volumes = operations.copying(case.volumes)
         full = operations.everything(operation, volumes)
+        shape = tuple(part.stop for part in full.output)
         found = operations.reduced(operation, volumes, shape)
         expected = self._made(operation, volumes, full, found)
         for size in sorted({tuple(-(-n // k) for n in shape) for k in (2, 3)}):
+            if self.block_by_block:
+                found = operations.reduced(operation, volumes, size)
             for block in operations.blocks(operation, volumes, size):
-                other = self._made(operation, operations.poisoned(operation, case.volumes, block), full, found)
-                if difference := operations.differ(expected[block.output], other[block.output], operation.tolerance):
+                poisoned = operations.poisoned(operation, case.volumes, block)
+                if self.block_by_block:
+                    other = self._made(operation, poisoned, block, found)
+                else:
+                    other = self._made(operation, poisoned, full, found)[block.output]
+                if difference := operations.differ(expected[block.output], other, operation.tolerance):
                     yield f"{case.name}, block {block.output}: depends on values outside its regions: {difference}"
                     return
 
