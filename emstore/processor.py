@@ -30,7 +30,7 @@ class Processor(Protocol):
     version: ClassVar[str]
     """Changes whenever the same inputs and parameters would give other values."""
     summary: ClassVar[str]
-    """One line for `emstore processors`: what it does and, if published, by whom."""
+    """One line for `emstore processors`: what it does, in the imperative without a full stop, and, if published, by whom."""
     inputs: ClassVar[tuple[str, ...]]
     """Role of every input, in order, e.g. ``("image",)`` or ``("image", "reference")``."""
     params: ClassVar[type[Params]]

@@ -44,7 +44,7 @@ class Bm3d:
 
     name: ClassVar[str] = "denoise.bm3d"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Block matching and 3-D filtering of slices (BM3D, Dabov et al. 2007); non-commercial use only"
+    summary: ClassVar[str] = "Filter groups of similar patches of slices (BM3D, Dabov et al. 2007); non-commercial use only"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = Bm3dParams
 

@@ -43,7 +43,7 @@ class TotalVariation:
 
     name: ClassVar[str] = "denoise.tv"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Minimise the total variation (Rudin, Osher & Fatemi 1992, by Chambolle's algorithm)"
+    summary: ClassVar[str] = "Minimise the total variation (Rudin, Osher and Fatemi 1992, by Chambolle's algorithm)"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = TotalVariationParams
 

@@ -183,7 +183,7 @@ class Nearest:
 
     name: ClassVar[str] = "interpolate.nearest"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "More samples along an axis, each a copy of its nearest neighbour; for labels"
+    summary: ClassVar[str] = "Put more samples along an axis, each a copy of its nearest neighbour; for labels"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = InterpolateParams
 
@@ -197,7 +197,7 @@ class Linear:
 
     name: ClassVar[str] = "interpolate.linear"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "More samples along an axis, on straight lines between its two neighbours"
+    summary: ClassVar[str] = "Put more samples along an axis, on straight lines between two neighbours"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = InterpolateParams
 
@@ -212,7 +212,7 @@ class Cubic:
     name: ClassVar[str] = "interpolate.cubic"
     version: ClassVar[str] = "1"
     summary: ClassVar[str] = (
-        "More samples along an axis, on cubic curves through four neighbours (Catmull and Rom 1974; Keys 1981)"
+        "Put more samples along an axis, on cubic curves through four neighbours (Catmull and Rom 1974; Keys 1981)"
     )
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = InterpolateParams

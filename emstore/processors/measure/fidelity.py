@@ -36,7 +36,7 @@ class MeanSquaredError:
 
     name: ClassVar[str] = "measure.mse"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "mean squared and root mean square difference from a reference"
+    summary: ClassVar[str] = "Measure the mean squared and root mean square difference from a reference"
     inputs: ClassVar[tuple[str, ...]] = ROLES
     params: ClassVar[type[Params]] = SliceParams
 
@@ -55,7 +55,7 @@ class PeakSignalToNoise:
 
     name: ClassVar[str] = "measure.psnr"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "peak signal-to-noise ratio against a reference, with an explicit data range"
+    summary: ClassVar[str] = "Measure the peak signal-to-noise ratio against a reference, with an explicit data range"
     inputs: ClassVar[tuple[str, ...]] = ROLES
     params: ClassVar[type[Params]] = PeakSignalToNoiseParams
 

@@ -50,7 +50,7 @@ class Histogram:
 
     name: ClassVar[str] = "measure.histogram"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "how often values occur"
+    summary: ClassVar[str] = "Count how often values occur"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = HistogramParams
 

@@ -42,7 +42,9 @@ class MultiScaleSimilarity:
 
     name: ClassVar[str] = "measure.msssim"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "multi-scale structural similarity (Wang et al. 2003), with an explicit data range"
+    summary: ClassVar[str] = (
+        "Measure multi-scale structural similarity to a reference (Wang et al. 2003), with an explicit data range"
+    )
     inputs: ClassVar[tuple[str, ...]] = ROLES
     params: ClassVar[type[Params]] = MultiScaleSimilarityParams
 

@@ -52,7 +52,9 @@ class Overlap:
 
     name: ClassVar[str] = "measure.overlap"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Dice, Jaccard, accuracy, precision, sensitivity, specificity of labels against a reference"
+    summary: ClassVar[str] = (
+        "Measure Dice, Jaccard, accuracy, precision, sensitivity and specificity of labels against a reference"
+    )
     inputs: ClassVar[tuple[str, ...]] = ROLES
     params: ClassVar[type[Params]] = OverlapParams
 

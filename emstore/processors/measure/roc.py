@@ -54,7 +54,7 @@ class RocCurve:
 
     name: ClassVar[str] = "measure.roc"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "receiver operating characteristic of scores against a truth, and the area under it"
+    summary: ClassVar[str] = "Measure the receiver operating characteristic of scores against a truth, and the area under it"
     inputs: ClassVar[tuple[str, ...]] = ROLES
     params: ClassVar[type[Params]] = RocParams
 

@@ -45,7 +45,7 @@ class StructuralSimilarity:
 
     name: ClassVar[str] = "measure.ssim"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "structural similarity to a reference (Wang et al. 2004), with an explicit data range"
+    summary: ClassVar[str] = "Measure structural similarity to a reference (Wang et al. 2004), with an explicit data range"
     inputs: ClassVar[tuple[str, ...]] = ROLES
     params: ClassVar[type[Params]] = StructuralSimilarityParams
 

@@ -48,7 +48,7 @@ class Statistics:
 
     name: ClassVar[str] = "measure.statistics"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "mean, deviation, extremes and percentiles of every slice and of the whole"
+    summary: ClassVar[str] = "Measure mean, deviation, extremes and percentiles of every slice and of the whole"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = StatisticsParams
 

@@ -187,7 +187,7 @@ class Slices:
 
     name: ClassVar[str] = "register.slices"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Slices of a stack moved onto each other by phase correlation (Guizar-Sicairos and others 2008)"
+    summary: ClassVar[str] = "Move the slices of a stack onto each other by phase correlation (Guizar-Sicairos et al. 2008)"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = SlicesParams
 

@@ -45,7 +45,7 @@ class Otsu:
 
     name: ClassVar[str] = "segment.otsu"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Two or more classes by Otsu's thresholds (Otsu 1979), per volume or per slice."
+    summary: ClassVar[str] = "Part values into two or more classes by Otsu's thresholds (Otsu 1979), per volume or per slice"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = OtsuParams
 
@@ -69,7 +69,9 @@ class Isodata:
 
     name: ClassVar[str] = "segment.isodata"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Two classes by the ISODATA threshold (Ridler and Calvard 1978), per volume or per slice."
+    summary: ClassVar[str] = (
+        "Part values into two classes by the ISODATA threshold (Ridler and Calvard 1978), per volume or per slice"
+    )
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = IsodataParams
 

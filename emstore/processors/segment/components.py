@@ -51,7 +51,9 @@ class Components:
 
     name: ClassVar[str] = "segment.components"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Connected components of a mask or of labels, across blocks, smaller ones dropped on demand."
+    summary: ClassVar[str] = (
+        "Label the connected components of a mask or of labels, across blocks; small ones are dropped on demand"
+    )
     inputs: ClassVar[tuple[str, ...]] = ("labels",)
     params: ClassVar[type[Params]] = ComponentsParams
 

@@ -36,7 +36,7 @@ class Threshold:
 
     name: ClassVar[str] = "segment.threshold"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Classes by given thresholds: value >= threshold."
+    summary: ClassVar[str] = "Part values into classes at given thresholds: value >= threshold"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = ThresholdParams
 

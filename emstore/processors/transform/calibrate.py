@@ -41,7 +41,7 @@ class Calibrate:
 
     name: ClassVar[str] = "transform.calibrate"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Spacing, units, origin or facts about the sample corrected; the values stay"
+    summary: ClassVar[str] = "Correct spacing, units, origin or facts about the sample; the values stay"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = CalibrateParams
 

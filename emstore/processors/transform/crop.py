@@ -52,7 +52,7 @@ class Crop:
 
     name: ClassVar[str] = "transform.crop"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "A part of a volume, by index or by position; every voxel stays where it is"
+    summary: ClassVar[str] = "Cut out a part of a volume, by index or by position; every voxel stays where it is"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = CropParams
 

@@ -71,7 +71,9 @@ class Project:
 
     name: ClassVar[str] = "transform.project"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Maximum, minimum, mean or sum along an axis, which stays with one sample as thick as all were"
+    summary: ClassVar[str] = (
+        "Take the maximum, minimum, mean or sum along an axis, which stays with one sample as thick as all were"
+    )
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = ProjectParams
 

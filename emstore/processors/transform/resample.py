@@ -61,7 +61,7 @@ class Resample:
 
     name: ClassVar[str] = "transform.resample"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Another spacing over the same field of view, smoothed against aliasing where it grows coarser"
+    summary: ClassVar[str] = "Give another spacing to the same field of view, smoothed against aliasing where it grows coarser"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = ResampleParams
 
@@ -149,7 +149,7 @@ class Regularise:
 
     name: ClassVar[str] = "transform.regularise"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Slices of unequal steps put onto an even grid, interpolated at their true positions"
+    summary: ClassVar[str] = "Put slices of unequal steps onto an even grid, interpolated at their true positions"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = RegulariseParams
 

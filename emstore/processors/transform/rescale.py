@@ -134,7 +134,7 @@ class Rescale:
     name: ClassVar[str] = "transform.rescale"
     version: ClassVar[str] = "1"
     summary: ClassVar[str] = (
-        "Values mapped linearly from a range, or from percentiles of the whole volume, onto another; ends cut"
+        "Map values linearly from a range, or from percentiles of the whole volume, onto another; the ends are cut"
     )
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = RescaleParams

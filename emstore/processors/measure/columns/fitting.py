@@ -1,0 +1,187 @@
+"""Fit all columns of an image together: least squares, or maximum likelihood of Poisson counts.
+
+Gauss-Newton (Fisher scoring for Poisson) on the joint model, damped after Levenberg and Marquardt with a damping of its own
+for every column, so that a hopeless one does not slow the others. Neighbours are coupled in the normal equations, which are
+solved by conjugate gradients preconditioned with every column's own 5x5 block. A step is only taken if it lowers the whole
+image's misfit. Bounds are kept by projection (Bertsekas, SIAM J. Control Optim. 20, 221, 1982).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from emstore.operation import Array
+from emstore.processors.measure.columns.arrays import maximum, namespace, sums, zeros
+from emstore.processors.measure.columns.cells import Cells
+from emstore.processors.measure.columns.gaussians import BACKGROUND, SIGMA, expected, gradient, information
+
+Method = Literal["least_squares", "poisson"]
+
+_LARGEST_STEP: Final = 1.0
+"""Furthest a column moves in one step, pixels."""
+_STRETCH: Final = 0.3
+"""Most a width changes in one step, as a part of it."""
+_RENEW: Final = 0.02
+"""While columns move by more than this, pixels, the information matrix is found anew in every step."""
+_SOLVE_STEPS: Final = 60
+_SOLVED: Final = 1e-4
+_TINY: Final = 1e-300
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The parameters' limits, arrays of float64, shape (N, 5)."""
+
+    lower: Array
+    upper: Array
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where a fit ended."""
+
+    theta: Array
+    """Parameters, float64, shape (N, 5): y, x, amplitude, sigma, background."""
+    converged: Array
+    """Columns whose last step was below the tolerance and which touch no limit of place or width, bool, shape (N,)."""
+    iterations: int
+    misfit: tuple[float, ...]
+    """Half the sum of squares, or half the Poisson deviance, at the start and after every step that was taken."""
+
+
+def fit_columns(
+    data: Array,
+    cells: Cells,
+    start: Array,
+    *,
+    bounds: Bounds,
+    method: Method,
+    tolerance: float = 1e-5,
+    iterations: int = 60,
+) -> Fit:
+    """Fit the joint model of all columns to an image.
+
+    Parameters
+    ----------
+    data : array, float64, shape (pixels + 1,)
+        The image flattened, with any finite value where nothing is known and at its end; electrons for ``poisson``.
+    cells : Cells
+        Which pixels take part and which columns share them.
+    start : array, float64, shape (N, 5)
+        Parameters to begin with, inside the bounds.
+    bounds : Bounds
+        Limits of every parameter.
+    method : ``least_squares`` or ``poisson``
+        What is made smallest.
+    tolerance : float, pixels
+        A column has converged when a step moves it, and changes its width, by less.
+    iterations : int
+        Most steps that are tried.
+    """
+    xp = namespace(data)
+    theta = start
+    used = cells.owner < cells.count
+    count = cells.count
+    damping = zeros((count,), data) + 1e-2
+    mu = expected(cells, theta)
+    costs = _costs(data, mu, cells, used, method)
+    trail = [float(costs.sum())]
+    matrix: Any = None
+    renew = True
+    still = zeros((count,), data) > 0
+    tried = 0
+    for tried in range(1, iterations + 1):
+        weight = xp.where(used, 1 / maximum(mu, _TINY), 0.0) if method == "poisson" else xp.where(used, 1.0, 0.0)
+        downhill = gradient(cells, theta, xp.where(used, (data - mu) * weight, 0.0))
+        if renew:
+            matrix = information(cells, theta, weight)
+        blocked = ((theta <= bounds.lower) & (downhill <= 0)) | ((theta >= bounds.upper) & (downhill >= 0))
+        step = _limited(_solve(cells, matrix, xp.where(blocked, 0.0, downhill), blocked, damping), theta)
+        trial = xp.minimum(xp.maximum(theta + step, bounds.lower), bounds.upper)
+        trial_mu = expected(cells, trial)
+        trial_costs = _costs(data, trial_mu, cells, used, method)
+        total = float(trial_costs.sum())
+        moved = xp.abs(trial - theta)
+        worse = ~(trial_costs <= costs * (1 + 1e-9))
+        if not total <= trail[-1] * (1 + 1e-12) + 1e-12:
+            renew = True
+            damping = xp.where(worse, damping * 10, damping) + 1e-6
+            if float(damping.min()) > 1e9:
+                break
+            continue
+        theta, mu, costs = trial, trial_mu, trial_costs
+        trail.append(total)
+        damping = xp.where(worse, damping * 2, damping * 0.1)
+        still = (moved[:, :2].sum(1) < tolerance) & (moved[:, SIGMA] < tolerance)
+        if bool(still.all()):
+            break
+        renew = float(moved[:, : SIGMA + 1 : 1][:, :2].max()) > _RENEW or tried % 4 == 0
+    free = ((theta[:, : SIGMA + 1] > bounds.lower[:, : SIGMA + 1]) & (theta[:, : SIGMA + 1] < bounds.upper[:, : SIGMA + 1])).all(
+        1
+    )
+    return Fit(theta, still & free, tried, tuple(trail))
+
+
+def _costs(data: Array, mu: Array, cells: Cells, used: Array, method: Method) -> Array:
+    """Return every cell's share of the misfit; infinite where Poisson counts would have no positive expectation."""
+    xp = namespace(data)
+    if method == "least_squares":
+        each = (data - mu) ** 2 / 2
+    else:
+        safe = maximum(mu, _TINY)
+        each = mu - data + data * xp.log(maximum(data, _TINY) / safe)
+        each = xp.where(mu > 0, each, float("inf"))
+    return sums(cells.owner, xp.where(used, each, 0.0), cells.count + 1)[:-1]
+
+
+def _limited(step: Array, theta: Array) -> Array:
+    """Return steps shortened, each column's as a whole, to what the quadratic approximation can be trusted for."""
+    xp = namespace(step)
+    far = xp.abs(step[:, :2]).max(1) if xp.__name__ == "numpy" else xp.abs(step[:, :2]).amax(1)
+    wide = xp.abs(step[:, SIGMA]) / theta[:, SIGMA]
+    return step / maximum(xp.maximum(far / _LARGEST_STEP, wide / _STRETCH), 1.0)[:, None]
+
+
+def _solve(cells: Cells, matrix: Array, right: Array, blocked: Array, damping: Array) -> Array:
+    """Return the damped Gauss-Newton step of the parameters that are not blocked."""
+    xp = namespace(right)
+    free = xp.where(blocked, 0.0, 1.0)
+    own = matrix[:, 0]
+    diagonal = xp.einsum("nii->ni", own)
+    # Parameters in their own units: amplitudes may be 1e-3 and positions 10.
+    scale = 1 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0)) * free
+    eye = xp.eye(right.shape[1], dtype=right.dtype, **({} if xp.__name__ == "numpy" else {"device": right.device}))
+    extra = damping[:, None] + 1e-12
+    scaled = own * scale[:, :, None] * scale[:, None, :] + eye * (extra + (1 - free))[:, None, :]
+    first = xp.linalg.inv(scaled)
+    others = matrix[:, 1:] * scale[:, None, :, None] * scale[cells.neighbours[:, 1:]][:, :, None, :]
+
+    def times(v: Array) -> Array:
+        near = xp.einsum("nij,nj->ni", scaled, v)
+        if not others.shape[1]:
+            return near
+        beside = v[cells.neighbours[:, 1:]]
+        return near + (others @ beside[..., None])[..., 0].sum(1)
+
+    right = right * scale
+    found = zeros(tuple(right.shape), right)
+    rest = right
+    ahead = (first @ rest[..., None])[..., 0]
+    direction = ahead
+    product = float((rest * ahead).sum())
+    goal = _SOLVED**2 * product
+    for _ in range(_SOLVE_STEPS):
+        if not product > goal:
+            break
+        turned = times(direction)
+        curvature = float((direction * turned).sum())
+        if not curvature > 0:  # far neighbours are left out of the matrix, which may cost it its definiteness
+            break
+        found = found + direction * (product / curvature)
+        rest = rest - turned * (product / curvature)
+        ahead = (first @ rest[..., None])[..., 0]
+        before, product = product, float((rest * ahead).sum())
+        direction = ahead + direction * (product / before)
+    return found * scale
+
+
+__all__ = ["BACKGROUND", "Bounds", "Fit", "Method", "fit_columns"]
