@@ -12,7 +12,7 @@ class DicomAdapter:
     """Reads DICOM files (PS3.10) and bare data sets; every series of a folder becomes volumes of its own."""
 
     name: ClassVar[str] = "dicom"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     formats: ClassVar[Mapping[str, tuple[str, ...]]] = {"DICOM": (".dcm", ".ima", ".dicom")}
 
     def sniff(self, item: SourceItem) -> int:
