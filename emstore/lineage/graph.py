@@ -14,7 +14,7 @@ from emstore.lineage.web import ABOVE, BELOW, FEW, Edge, Edges, Ends, Nodes, Web
 from emstore.store import open_store, open_version
 from emstore.store.url import is_remote
 
-LINES: Final = 5000
+LINES: Final = 2000
 """Most lines of a tree that nobody asked more of."""
 _ID: Final = re.compile(r"(?:blake3|sha256):[0-9a-f]{8,64}")
 

@@ -20,6 +20,8 @@ PARTS: Final = (*_OF_SEAL, *_OF_RECORD)
 KEPT: Final = (*PARTS, "step", "own")
 """All columns that make a document: the parts, the activity, and what only this version says."""
 
+_text: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 Packed = tuple[bytes | str, ...]
 """The parts, compressed, and ``step`` and ``own`` as JSON, in the order of `KEPT`."""
 
@@ -31,7 +33,7 @@ def split(document: Mapping[str, Any]) -> tuple[str, ...]:
     found = [{name: seal.pop(name)} for name in _OF_SEAL]
     found += [{name: record.pop(name) for name in names} for names in _OF_RECORD.values()]
     step = record.pop("activity")
-    return tuple(json.dumps(each, separators=(",", ":")) for each in (*found, step, {**seal, "record": record}))
+    return tuple(_text(each) for each in (*found, step, {**seal, "record": record}))
 
 
 def join(packed: Packed) -> dict[str, Any]:

@@ -7,7 +7,7 @@ a version never changes, what is read later is what it was; one whose store is p
 import weakref
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -141,6 +141,7 @@ class Nodes(Mapping[str, Node]):
     def __init__(self, web: Web, few: dict[str, Node] | None) -> None:
         self.web = web
         self.few = few
+        self.recent = lru_cache(FEW)(self._read)
 
     def __len__(self) -> int:
         return len(self.web.ns)
@@ -148,6 +149,9 @@ class Nodes(Mapping[str, Node]):
     def __getitem__(self, id_: str) -> Node:
         if self.few is not None:
             return self.few[id_]
+        return self.recent(id_)
+
+    def _read(self, id_: str) -> Node:
         n = self.web.number(id_)
         if n is None:
             raise KeyError(id_)

@@ -13,13 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from emstore.lineage.graph import gather
+from emstore.lineage.graph import Lineage, gather
 from emstore.lineage.index import Index, Seal
 from emstore.lineage.search import search
 from emstore.store import Place, create_store
 
 COUNT = 1_000_000
 PROJECT = 200
+ROUNDS = 3
+EXPRESSIONS = (
+    'maker == "segment.otsu" and modality == "mr"',
+    "params.sigma == 3 and stale",
+    "params.seen > 900000",
+    'terms."series/number" == 4',
+    'input == "d0/a0/v1"',
+    'source ~ "99.dcm"',
+)
 TERMS = {f"instrument/part {n}/setting": {"value": n, "unit": "millimeter"} for n in range(20)}
 AXES = [{"name": name, "size": 512, "spacing": 0.5, "unit": "millimeter", "origin": 0.0} for name in "zyx"]
 VOXEL = {"axes": AXES, "spacing": {"z": 0.5, "y": 0.5, "x": 0.5}, "positions": {}, "affine": None}
@@ -82,7 +91,7 @@ def seals(graph: list[list[int]]) -> Iterator[Seal]:
                 "inputs": inputs,
                 "sources": [] if used else [{"name": f"{n}.dcm", "size": n, "digest": identity(n), "format": "DICOM"}],
                 # One in ten was made with settings of its own, the others with one of seven.
-                "params": {"processor": "a", "params": {"sigma": n % 7, "edge": "nearest", "own": n if n % 10 == 9 else 0}},
+                "params": {"processor": "a", "params": {"sigma": n % 7, "edge": "nearest", "seen": n if n % 10 == 9 else 0}},
             },
         }
         yield Seal(place, "", identity(n), document)
@@ -104,6 +113,11 @@ def timed(work: Callable[[], Any], rounds: int = 1) -> tuple[float, Any]:
 
 def measure(root: Path, *, count: int = COUNT) -> dict[str, Any]:
     """Return seconds, milliseconds and counts."""
+    return fill(root, count) | ask(root, count)
+
+
+def fill(root: Path, count: int) -> dict[str, Any]:
+    """Fill the cache."""
     graph = parents(count)
     file = root / "lineage.sqlite"
     store = create_store(str(root / "lab.zarr"))
@@ -111,18 +125,20 @@ def measure(root: Path, *, count: int = COUNT) -> dict[str, Any]:
         index.refresh(store)
         (known,) = index.stores()
 
-        def fill() -> None:
+        def enter() -> None:
             with index.transaction():
                 index.add(known.n, seals(graph))
 
-        filled, _ = timed(fill)
-        number = {n: index.number(identity(n)) for n in (count // 20 // PROJECT * PROJECT + PROJECT - 1, count - 1, count // 2)}
-        few, last, half = number.values()
-        assert few is not None
-        assert last is not None
-        assert half is not None
-        results: dict[str, Any] = {"versions": count, "edges": sum(map(len, graph)), "fill s": round(filled, 1)}
-        results["cache MB"] = round(file.stat().st_size / 1e6)
+        filled, _ = timed(enter)
+    megabytes = round(file.stat().st_size / 1e6)
+    return {"versions": count, "edges": sum(map(len, graph)), "fill s": round(filled, 1), "cache MB": megabytes}
+
+
+def ask(root: Path, count: int) -> dict[str, Any]:
+    """Ask a filled cache."""
+    results: dict[str, Any] = {}
+    with Index(root / "lineage.sqlite") as index:
+        few, last, half = (number(index, n) for n in (count // 20 // PROJECT * PROJECT + PROJECT - 1, count - 1, count // 2))
         for name, n, options in (
             ("the whole past of a small project", few, {"up": True, "down": False, "depth": None}),
             ("one step up", last, {"up": True, "down": False, "depth": 1}),
@@ -132,14 +148,34 @@ def measure(root: Path, *, count: int = COUNT) -> dict[str, Any]:
             results[f"{name} ms"] = round(seconds * 1e3, 2)
             results[f"{name} versions"] = len(answer.nodes)
         for name, n, up in (("all ancestors of the last", last, True), ("all descendants of the half-way", half, False)):
-            seconds, answer = timed(lambda n=n, up=up: index.reach([n], up=up), 3)  # type: ignore[misc]
+            seconds, whole = timed(
+                lambda n=n, up=up: gather(index, n, up=up, down=not up, depth=None, notes=[]),  # type: ignore[misc]
+                ROUNDS,
+            )
             results[f"{name} s"] = round(seconds, 2)
-            results[f"{name} versions"] = len(answer[0])
-        seconds, whole = timed(lambda: gather(index, last, up=True, down=False, depth=None, notes=[]))
-        results["the same as a graph of nodes and uses s"] = round(seconds, 2)
-        assert len(whole.nodes) == len(index.reach([last], up=True)[0])
-        for expression in ('maker == "segment.otsu" and modality == "mr"', "params.sigma == 3 and stale"):
+            results[f"{name} versions"] = len(whole.nodes)
+            if up:
+                seconds, _ = timed(lambda whole=whole: write(whole, root / "out.json"), ROUNDS)  # type: ignore[misc]
+                results["the same written as JSON s"] = round(seconds, 1)
+                results["the same written as JSON MB"] = round((root / "out.json").stat().st_size / 1e6)
+                seconds, tree = timed(lambda whole=whole: whole.tree(), ROUNDS)  # type: ignore[misc]
+                results["the same as a tree s"] = round(seconds, 1)
+                results["the same as a tree lines"] = len(tree.splitlines())
+        for expression in EXPRESSIONS:
             seconds, found = timed(lambda expression=expression: list(search(index, expression)))  # type: ignore[misc]
             results[f"find {expression} s"] = round(seconds, 1)
             results[f"find {expression} versions"] = len(found)
     return results
+
+
+def number(index: Index, n: int) -> int:
+    """Return the cache's number of a version."""
+    found = index.number(identity(n))
+    assert found is not None
+    return found
+
+
+def write(whole: Lineage, file: Path) -> None:
+    """Write a lineage down as the command does."""
+    with file.open("w", encoding="utf-8") as out:
+        out.writelines(whole.json())

@@ -146,7 +146,7 @@ def test_the_tree_shows_every_version_once(study: SimpleNamespace) -> None:
 
 def test_a_long_chain_is_no_trouble(lab: Store) -> None:
     """Deeper than Python's recursion goes, put into the cache directly: sealing thousands would take long."""
-    from emstore.lineage.graph import gather
+    from emstore.lineage.graph import LINES, gather
     from emstore.lineage.index import Index
 
     count = 3000
@@ -157,7 +157,10 @@ def test_a_long_chain_is_no_trouble(lab: Store) -> None:
             db.executemany("insert into edge values (?, ?, 'image', ?, '')", [(n, n - 1, f"a/b/v{n}") for n in range(1, count)])
         found = gather(index, count - 2, up=True, down=False, depth=None, notes=[])
     assert len(found.nodes) == count - 1
-    assert len(found.tree().splitlines()) == count - 1
+    assert len(found.tree(most=None).splitlines()) == count - 1
+    lines = found.tree().splitlines()
+    assert len(lines) == LINES + 1
+    assert f" {count - 1 - LINES:,} more" in lines[-1]
     with pytest.raises(InvalidInput, match="too many"):
         found.svg()
 
@@ -271,3 +274,67 @@ def test_a_store_on_a_plain_web_server_is_followed_by_its_citations(study: Simpl
         found = lineage(f"{served.url}/lab.zarr/mri/denoised/v1")
         assert {node.id for node in found.nodes.values() if node.known} == {study.denoised.id, study.raw.id}
         assert found.nodes[study.raw.id].record["sources"][0]["name"] == "brain.nii.gz"
+
+
+# -- more than is read at once ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[0, 2], ids=["one at a time", "two at a time"])
+def many(study: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> tuple[Lineage, Lineage]:
+    """The same lineage, read at once and read when it is looked at."""
+    from emstore.lineage import graph, web
+
+    everything(study)
+    few = lineage(study.labels.ref, down=True)
+    monkeypatch.setattr(graph, "FEW", request.param)
+    monkeypatch.setattr(web, "FEW", request.param or 1)
+    return few, lineage(study.labels.ref, down=True)
+
+
+def test_a_lineage_read_when_it_is_looked_at_is_the_same(many: tuple[Lineage, Lineage]) -> None:
+    few, later = many
+    assert later.nodes.few is None
+    assert list(later.nodes) == list(few.nodes)
+    assert list(later.nodes.values()) == list(few.nodes.values())
+    assert dict(later.nodes.items()) == dict(few.nodes.items())
+    assert {id_: later.nodes[id_] for id_ in few.nodes} == dict(few.nodes)
+    assert "blake3:" + "0" * 64 not in later.nodes
+    assert set(later.edges) == set(few.edges)
+    assert len(later.edges) == len(few.edges)
+    assert later.edges[0] in few.edges
+    assert dict(later.inputs) == dict(few.inputs)
+    assert dict(later.uses) == dict(few.uses)
+    assert dict(later.stores) == dict(few.stores)
+    assert (later.root, later.cut, later.notes) == (few.root, few.cut, few.notes)
+
+
+def test_every_form_is_the_same_whenever_it_is_read(many: tuple[Lineage, Lineage]) -> None:
+    few, later = many
+    assert later.tree() == few.tree()
+    assert later.svg() == few.svg()
+    one, two = few.to_json(), later.to_json()
+    for document in (one, two):
+        document["edges"].sort(key=str)
+        document["stores"].sort(key=str)
+    assert one == two
+
+
+def test_what_was_purged_meanwhile_was_never_seen(many: tuple[Lineage, Lineage], study: SimpleNamespace) -> None:
+    _, later = many
+    shutil.rmtree(Path(study.raw.store.url) / str(study.raw.place))
+    find("", study.lab.url)
+    assert not later.nodes[study.raw.id].known
+    assert later.nodes[study.denoised.id].known
+
+
+def test_nothing_leads_out_of_a_lineage(study: SimpleNamespace, many: tuple[Lineage, Lineage]) -> None:
+    """The table reads the raw version too, which is above the labels, while the table is below them: no part of either side."""
+    _, later = many
+    assert (study.table.id, study.raw.id, "reference") not in links(later)
+
+
+def test_a_cut_tree_says_how_much_is_left_out(study: SimpleNamespace) -> None:
+    everything(study)
+    found = lineage(study.table.ref)
+    assert found.tree(most=2).splitlines()[2:] == ["... and 3 more versions; give a depth, or write it all as JSON"]
+    assert found.tree(most=10**6) == found.tree() == found.tree(most=None)
