@@ -2,14 +2,17 @@
 
 A processed version is processed again from its inputs, found by their ids; an ingested one is read again from its source
 files, whose digests are checked first. The result goes into a store of its own in the folder for temporary files, is laid out
-as its Record tells, compared object by object with the manifest, and deleted.
+as its Record tells, compared object by object with the manifest, and deleted; what a killed run left there, by the next one.
 """
 
+import contextlib
+import os
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from emstore import fingerprint, registry
 from emstore.blocks.executors import Executor
@@ -26,6 +29,8 @@ from emstore.store import Place, Store, Version, create_store, load, open_store,
 
 BY_HAND = "Spacing set by hand: "
 """How the note begins that an ingest makes of ``--spacing``."""
+_FOLDER: Final = "emstore-reproduce-"
+_STORE: Final = "again.zarr"
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,8 @@ def reproduce(
             where=version.ref,
             fix="only what `ingest` and `process` made can be made again",
         )
-    with tempfile.TemporaryDirectory(prefix="emstore-reproduce-") as folder:
-        target = f"{create_store(f'{folder}/again.zarr').url}/{version.place.dataset}/{version.place.array}"
+    with _folder() as folder:
+        target = f"{create_store(str(folder / _STORE)).url}/{version.place.dataset}/{version.place.array}"
         try:
             made = again(target)
         except Interrupted as error:
@@ -158,6 +163,41 @@ def reproduce(
                 error.fix = "free some space, or set TMPDIR to a folder that has it"
             raise
         return Reproduction(version, compare(version, made), _changes(record, made.record), record.random.deterministic)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a folder that is gone afterwards, and clear those of runs that were killed.
+
+    A lock on it, which ends with the process whatever becomes of it, says that it is in use.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        with contextlib.suppress(OSError), _locked(path, wait=False) as file:
+            if os.fstat(file).st_uid == os.getuid() and [each.name for each in path.iterdir()] == [
+                _STORE
+            ]:  # nothing that others put there
+                shutil.rmtree(path)
+    path = Path(tempfile.mkdtemp(prefix=_FOLDER))
+    try:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # where there are no locks, nobody clears anything either
+                stack.enter_context(_locked(path, wait=True))  # until then it is empty, which no leftover is
+            yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[int]:
+    """Lock a folder; an `OSError` where that is not possible, among others since a process has it."""
+    import fcntl
+
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield file
+    finally:
+        os.close(file)
 
 
 def _find(cited: Input, version: Version, stores: Sequence[Store]) -> str:

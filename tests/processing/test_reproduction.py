@@ -1,7 +1,11 @@
 """Making versions again: the same where nothing changed, and every planted difference by name and size."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +20,7 @@ import pytest
 import emstore
 from emstore.comparison import different
 from emstore.errors import InvalidInput, Kind, NotFound
+from emstore.events import Started
 from emstore.geometry import Axis
 from emstore.provenance.record import Record
 from emstore.store import Transaction, Version, begin, digest, load, plan_version, resolve, seal_table, seal_volume
@@ -185,6 +190,37 @@ def test_nothing_is_left_in_the_temporary_folder(lab: str, scan: str, tmp_path: 
     made = emstore.process("denoise.median", [scan], f"{lab}/em/made").version
     assert emstore.reproduce(made.ref).identical
     assert list(room.iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next(
+    lab: str, scan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = emstore.process("denoise.median", [scan], f"{lab}/em/made").version
+    room = tmp_path / "room"
+    room.mkdir()
+    code = f"import emstore, os; emstore.reproduce({made.ref!r}, listener=lambda event: os.kill(os.getpid(), 9))"
+    killed = subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(room)}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    [left] = room.iterdir()
+    assert (left / "again.zarr/zarr.json").is_file()
+    somebodys = room / f"{left.name}-notes"
+    somebodys.mkdir()
+    (somebodys / "notes.txt").write_text("mine")
+
+    monkeypatch.setattr("tempfile.tempdir", str(room))
+    seen = []
+
+    def meanwhile(event: Any) -> None:
+        if isinstance(event, Started) and not seen:
+            seen.append(True)
+            before = set(room.iterdir())
+            assert left not in before
+            assert emstore.reproduce(made.ref).identical
+            assert set(room.iterdir()) == before, "the folder of a run that is at work was cleared"
+
+    assert emstore.reproduce(made.ref, listener=meanwhile).identical
+    assert seen
+    assert list(room.iterdir()) == [somebodys]
 
 
 @pytest.mark.parametrize(
