@@ -18,6 +18,7 @@ from emstore.errors import (
     Damaged,
     EmstoreError,
     Interrupted,
+    InvalidInput,
     Kind,
     NotFound,
     ProcessingFailed,
@@ -38,7 +39,7 @@ def run(
     submit: Submit,
     done: Callable[[Done], None],
     *,
-    window: int,
+    window: Callable[[], int],
     pause: float = 0.1,
     stop: Callable[[], None] = lambda: None,
     name: Callable[[Task], str] = lambda task: f"task {task.number}",
@@ -53,8 +54,8 @@ def run(
         Begins a task somewhere; raises nothing the future could hold.
     done : callable
         Told of every task that is done, in any order, from this thread.
-    window : int
-        Tasks begun and not done, at most.
+    window : callable
+        Says how many tasks may be begun and not done; asked before every task, since workers come and go.
     pause : float, seconds
         Wait before a task's second attempt; doubled before the third.
     stop : callable
@@ -91,7 +92,7 @@ def run(
             if suspects and not failed and not running:
                 begin(*suspects.popleft())
                 running, alone = 1, True
-            while more and not failed and not suspects and not alone and running < window:
+            while more and not failed and not suspects and not alone and running < window():
                 following = next(waiting, None)
                 if following is None:
                     more = False
@@ -161,7 +162,7 @@ def _died(error: BaseException) -> bool:
 def _explained(failed: list[tuple[Task, BaseException]]) -> BaseException:
     failed = sorted(failed, key=lambda pair: pair[0].number)
     first = failed[0][1]
-    if isinstance(first, Capacity | Conflict | Damaged | Interrupted | NotFound | StorageFailed):
+    if isinstance(first, Capacity | Conflict | Damaged | Interrupted | InvalidInput | NotFound | StorageFailed):
         return first
     if isinstance(first, MemoryError):
         return Capacity("a worker ran out of memory", fix="give less with --memory, or close other programs")

@@ -115,8 +115,7 @@ def plan_process(
         return plan, lay_out(operation, volumes, plan, memory=share, workers=workers, device_memory=device_memory)
 
     plan, layout = _within(memory, arrange)
-    if layout.workers < executor.threads and isinstance(executor, Threads):
-        executor = Threads(layout.workers)
+    executor = executor.within(layout.workers)
     settings = given.model_dump(mode="json")
     _check_plain(name, settings)
     return Planned(processor, versions, volumes, settings, operation, plan, layout, executor, device)

@@ -249,7 +249,7 @@ class _Run:
                 self._advance(Done(task.number, nbytes=prod(s.stop - s.start for s in task.region) * plan.dtype.itemsize))
 
     def _through(self, line: Line, work: Work, tasks: Iterable[Task], done: Callable[[Done], None]) -> None:
-        run(tasks, line.submit, done, window=AHEAD * line.width, stop=work.stopped.set, name=self._named)
+        run(tasks, line.submit, done, window=lambda: AHEAD * line.width(), stop=work.stopped.set, name=self._named)
 
     def _advance(self, answer: Done) -> None:
         self.listener(Advanced(self.task, answer.nbytes))

@@ -23,7 +23,7 @@ def measure(root: Path, *, tasks: int = 100_000, workers: int = 2) -> dict[str, 
             (Task(number, (slice(0, 1),), None) for number in range(tasks)),
             lambda task: pool.submit(Done, task.number),
             done,
-            window=2 * workers,
+            window=lambda: 2 * workers,
         )
         seconds = time.perf_counter() - start
     assert count == tasks

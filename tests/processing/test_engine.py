@@ -5,7 +5,7 @@ import itertools
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +216,9 @@ class Counted:
     given: list[Task]
     threads: int = 2
     processes: int = 1
+
+    def within(self, threads: int) -> "Counted":
+        return replace(self, threads=threads)
 
     @contextlib.contextmanager
     def doing(self, work: Any, order: Any) -> Iterator[Line]:

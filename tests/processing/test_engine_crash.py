@@ -69,6 +69,15 @@ def test_a_cluster_s_workers_killed_at_random_moments(source: str, cluster: Star
     assert result["killed"] == KILLS // 2
 
 
+@pytest.mark.parametrize("everyone", [False, True], ids=["one", "all"])
+def test_workers_killed_that_hold_a_large_order(source: str, cluster: Started, everyone: bool) -> None:
+    result = drive(
+        "worker", source, cluster.address, kills=KILLS // 2, params={"pause": 0.03}, nannies=cluster.nannies,
+        name="engine.above", scattered=True, all=everyone,
+    )  # fmt: skip
+    assert result["killed"] == KILLS // 2
+
+
 @pytest.mark.parametrize(
     ("mode", "executor"), [("client", "local:2"), ("worker", "local:2"), ("client", "processes"), ("worker", "processes")]
 )

@@ -22,7 +22,7 @@ import emstore
 import emstore.processing
 from crash_driver import in_child, visible
 from emstore import registry
-from emstore.blocks import layout
+from emstore.blocks import executors, layout
 from emstore.blocks.executors import Cluster, Executor, Processes, Threads
 from emstore.store import chunking
 
@@ -121,7 +121,8 @@ def kill_workers(job: dict[str, Any], expected: dict[str, str], seconds: float) 
         workers = workers_of(job, child)
         if workers:
             killed += 1
-            chance.choice(workers).kill()
+            for victim in workers if job.get("all") else [chance.choice(workers)]:
+                victim.kill()
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status:
             problems.append(f"{array}: exit {status}")
@@ -177,6 +178,8 @@ def main() -> None:
     """Run one job."""
     job = json.loads(sys.argv[1])
     chunking.CHUNK_VOXELS, chunking.SHARD_VOXELS, layout.TABLE_BLOCK = 8**3, 16**3, 16  # type: ignore[misc]
+    if job.get("scattered"):
+        executors._INLINE = -1  # type: ignore[misc]
     for name in registry.processors():
         if name.startswith("engine."):
             registry.processor(name)
