@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from emstore.errors import Conflict, InvalidInput, Kind
-from emstore.lineage.graph import Lineage
-from emstore.lineage.prov import prov
+from emstore.lineage import prov
+from emstore.lineage.graph import Lineage, refuse_many
 from emstore.lineage.records import settings
 from emstore.lineage.svg import MOST, svg
 from emstore.lineage.tree import short
@@ -34,8 +34,9 @@ def crate(lineage: Lineage, folder: Path) -> None:
     Conflict
         There is something in the folder.
     InvalidInput
-        Kind ``missing_extra``: the library `rocrate` is not installed.
+        There is too much; kind ``missing_extra``: the library `rocrate` is not installed.
     """
+    refuse_many(lineage, prov.MOST, "an RO-Crate")
     try:
         from rocrate.model import ContextEntity
         from rocrate.rocrate import ROCrate
@@ -81,7 +82,7 @@ class _Writer:
         actions = [self.action(node, versions) for node in lineage.nodes.values() if node.known]
         if actions:
             self.made.root_dataset["mentions"] = _one_or_more(actions)
-        self.document("prov.json", prov(lineage), "application/json", "The lineage as W3C PROV-JSON")
+        self.document("prov.json", prov.prov(lineage), "application/json", "The lineage as W3C PROV-JSON")
         if len(lineage.nodes) <= MOST:
             self.document("lineage.svg", svg(lineage), "image/svg+xml", "The lineage as a picture")
 

@@ -156,6 +156,20 @@ def lineage(ref: str, *, up: bool = True, down: bool = False, depth: int | None 
         return gather(cache, root, up=up, down=down, depth=depth, notes=notes)
 
 
+def refuse_many(lineage: Lineage, most: int, what: str) -> None:
+    """Refuse a form for which there is too much.
+
+    Raises
+    ------
+    InvalidInput
+        There are more than `most` versions.
+    """
+    count = len(lineage.nodes)
+    if count > most:
+        fix = f"give a depth, or write it as JSON; {most:,} versions are the most"
+        raise InvalidInput(f"{count:,} versions are too many for {what}", fix=fix)
+
+
 def refresh_all(cache: Index, *, but: str | None = None) -> list[str]:
     """Look anew at every store on a disk that was ever pointed at; return what could not be looked at, in sentences."""
     notes = []

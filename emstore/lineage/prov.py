@@ -11,12 +11,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from emstore.errors import InvalidInput, Kind
-from emstore.lineage.graph import Lineage
+from emstore.lineage.graph import Lineage, refuse_many
 from emstore.lineage.web import Node
 
 if TYPE_CHECKING:
     from prov.model import ProvDocument
 
+MOST: Final = 20_000
+"""Versions in one document: the library holds it whole."""
 SPACES: Final = {
     "emstore": "urn:emstore:terms:",
     "version": "urn:emstore:version:blake3:",
@@ -36,8 +38,9 @@ def prov(lineage: Lineage) -> str:
     Raises
     ------
     InvalidInput
-        Kind ``missing_extra``: the library `prov` is not installed.
+        There is too much; kind ``missing_extra``: the library `prov` is not installed.
     """
+    refuse_many(lineage, MOST, "PROV")
     try:
         from prov.model import ProvDocument
     except ImportError as error:

@@ -101,7 +101,7 @@ def search(cache: Index, expression: str, named: Sequence[tuple[str, str, Place]
     where = asked.sql(condition)
     places = [f"({_within(place)} and store.id = ?)" for _, _, place in named]
     values = [value for id_, _, place in named for value in (*filter(None, (place.dataset, place.array)), id_)]
-    rows = cache.select(
+    rows = asked.answers(
         "place.n, node.id, store.url, store.id, dataset, array, number, kind, modality, activity, maker, created,"
         f" {','.join(KEPT)}",
         # Crossed: every place in order, the rest looked up.
@@ -110,7 +110,7 @@ def search(cache: Index, expression: str, named: Sequence[tuple[str, str, Place]
         " order by place.store, dataset, array, number",
         values=values,
     )
-    for n, id_, url, store, dataset, array, number, kind, modality, activity, maker, created, *kept in asked.answers(rows):
+    for n, id_, url, store, dataset, array, number, kind, modality, activity, maker, created, *kept in rows:
         place = Place(dataset, array, number)
         called = next((name for at, name, within in named if at == store and place.prefix.startswith(within.prefix)), url)
         moment = datetime.fromisoformat(created)
@@ -158,10 +158,10 @@ class _Asked:
 
         return f"{self.cache.function(asked)}({','.join(self.columns)})"
 
-    def answers(self, rows: Iterator[Any]) -> Iterator[Any]:
-        """Return the rows, and fail as a condition did."""
+    def answers(self, columns: str, *, where: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        """Ask the tables, and fail as a condition did."""
         try:
-            yield from rows
+            yield from self.cache.select(columns, where=where, values=values)
         except sqlite3.OperationalError:
             if self.failure is not None:
                 raise self.failure from None

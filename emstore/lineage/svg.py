@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 from xml.sax.saxutils import escape
 
-from emstore.errors import InvalidInput
-from emstore.lineage.graph import Lineage
+from emstore.lineage.graph import Lineage, refuse_many
 from emstore.lineage.layout import Layout, Name, Way, layout
 from emstore.lineage.tree import made_by, sources
 from emstore.lineage.web import Node
@@ -49,10 +48,7 @@ def svg(lineage: Lineage) -> str:
     InvalidInput
         There is too much to draw.
     """
-    if len(lineage.nodes) > MOST:
-        raise InvalidInput(
-            f"{len(lineage.nodes)} versions are too many for a picture", fix=f"give a depth; {MOST} versions are the most"
-        )
+    refuse_many(lineage, MOST, "a picture")
     boxes, edges = _graph(lineage)
     ends: dict[Name, list[Name]] = {}
     for start, end in edges:

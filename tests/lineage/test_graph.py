@@ -144,7 +144,7 @@ def test_the_tree_shows_every_version_once(study: SimpleNamespace) -> None:
     assert "other.zarr/mri/mask/v1" in text
 
 
-def test_a_long_chain_is_no_trouble(lab: Store) -> None:
+def test_a_long_chain_is_no_trouble(lab: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deeper than Python's recursion goes, put into the cache directly: sealing thousands would take long."""
     from emstore.lineage.graph import LINES, gather
     from emstore.lineage.index import Index
@@ -161,8 +161,14 @@ def test_a_long_chain_is_no_trouble(lab: Store) -> None:
     lines = found.tree().splitlines()
     assert len(lines) == LINES + 1
     assert f" {count - 1 - LINES:,} more" in lines[-1]
-    with pytest.raises(InvalidInput, match="too many"):
+    with pytest.raises(InvalidInput, match="too many for a picture"):
         found.svg()
+    with monkeypatch.context() as patched:
+        patched.setattr("emstore.lineage.prov.MOST", count - 2)
+        with pytest.raises(InvalidInput, match="too many for PROV"):
+            found.prov()
+        with pytest.raises(InvalidInput, match="too many for an RO-Crate"):
+            found.crate(tmp_path / "crate")
 
 
 def test_json_holds_the_graph(study: SimpleNamespace) -> None:

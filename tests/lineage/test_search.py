@@ -18,6 +18,8 @@ from emstore.header import Header
 from emstore.lineage import find
 from emstore.lineage.expression import All, Call, Compare, Either, Field, Flag, Not, Quantity, parse
 from emstore.lineage.facts import compare
+from emstore.lineage.index import Index
+from emstore.lineage.search import search
 from emstore.provenance.record import Model, SourceFile
 from emstore.store import Store, create_store
 from emstore.table import Column, Table
@@ -368,3 +370,130 @@ def test_units_compare_as_pint_says(units: "pint.UnitRegistry[float]", one: floa
         assert compare(Quantity(one, unit), ">", Quantity(two, other)) == (left > right)
         assert compare(Quantity(one, unit), "<=", Quantity(two, other)) == (left <= right)
         assert not compare(Quantity(one, unit), "==", Quantity(two, other))
+
+
+# -- what the database asks, against asking every version for everything ----------------------------------------------
+
+
+def plain(condition: Any, facts: Any, whole: Any) -> bool:
+    """Decide what an expression means for one version, from its seal and the places of all."""
+    match condition:
+        case All(of=parts):
+            return all([plain(part, facts, whole) for part in parts])
+        case Either(of=parts):
+            return any([plain(part, facts, whole) for part in parts])
+        case Not(of=part):
+            return not plain(part, facts, whole)
+        case Flag(field=Field(path=("stale" | "latest" as name,))):
+            return facts.id in whole[name]
+        case Flag(field=Field(path=path)):
+            return any(value not in (None, False) for value in said(facts, path))
+        case Compare(field=field, operator="!=", value=value):
+            return not any(compare(each, "==", value) for each in said(facts, field.path))
+        case Compare(field=field, operator=operator, value=value):
+            return any(compare(each, operator, value) for each in said(facts, field.path))
+        case Call(name="descends"):
+            return facts.id in whole["descends"]
+    raise AssertionError(condition)
+
+
+def said(facts: Any, path: tuple[str, ...]) -> list[Any]:
+    """Return what a version says by a name, read from its seal."""
+    seal, below = facts.seal, path[-1]
+    record, volume = seal["record"], seal["volume"]
+    voxel, params = seal["voxel"], record["params"].get("params", record["params"])
+    match path[0]:
+        case "kind" | "modality" | "dtype" | "name":
+            return [volume[path[0]]]
+        case "processor":
+            return [record["activity"]["name"]] if record["activity"]["type"] == "process" else []
+        case "version":
+            return [facts.number]
+        case "store":
+            return list(facts.store)
+        case "note":
+            return [*record["notes"], *volume["notes"]]
+        case "model":
+            return [text for model in record["models"] for text in (model["name"], model["digest"])]
+        case "source":
+            return [text for file in record["sources"] for text in (file["name"], file["digest"])]
+        case "input":
+            return [text for used in record["inputs"] for text in (used["ref"], used["id"])]
+        case "derived":
+            return [bool(record["inputs"])]
+        case "deterministic":
+            return [record["random"]["deterministic"]]
+        case "params":
+            return [params[below]] if below in params else []
+        case "terms":
+            return [value for name, value in seal["header"]["terms"].items() if name.endswith(f"/{below}")]
+        case "shape":
+            return [size for name, size in zip(volume["dims"], volume["shape"], strict=True) if name == below]
+        case "spacing":
+            steps = {axis["name"]: (voxel["spacing"].get(axis["name"]), axis["unit"]) for axis in voxel["axes"]}
+            step, unit = steps.get(below, (None, None))
+            return [] if step is None or unit is None else [Quantity(step, unit)]
+    raise AssertionError(path)
+
+
+asked = st.sampled_from([
+    'kind == "labels"', 'modality == "ct"', 'modality != "ct"', 'dtype ~ "int"', 'name == "scan"', "modality", "processor",
+    'processor == "denoise.gaussian"', "version >= 2", 'store == "other.zarr"', 'note ~ "empty"', "model", 'source ~ "im"',
+    'input == "ct/raw/v1"', "derived", "deterministic == true", "params.sigma < 2", "params.sigma != 1.5", "terms.voltage > 1 kV",
+    "shape.z == 3", "spacing.z > 2 mm", "spacing.y <= 2 nm", "spacing.x", "stale", "latest", 'descends("ct/raw")',
+])  # fmt: skip
+joined = st.recursive(
+    asked,
+    lambda inner: (
+        inner.map("not ({})".format)
+        | st.lists(inner, min_size=2, max_size=4).map(lambda parts: "(" + " and ".join(parts) + ")")
+        | st.lists(inner, min_size=2, max_size=4).map(lambda parts: "(" + " or ".join(parts) + ")")
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Versions of two stores in a cache, and of which of them holds what asks all of them."""
+    folder = tmp_path_factory.mktemp("many")
+    lab, other = create_store(str(folder / "lab.zarr")), create_store(str(folder / "other.zarr"))
+    study = fill(lab, other)
+    again = make(f"{lab.url}/ct/raw")
+    own = make(f"{lab.url}/ct/raw", [cite(again)])
+    twice = make(f"{lab.url}/ct/twice", [cite(own), cite(study.stem, "second")], params={"sigma": 1.5})
+    with Index(folder / "cache.sqlite") as cache:
+        assert cache.refresh(lab) == cache.refresh(other) == []
+        below = {study.smooth.id, study.mask.id, study.last.id, own.id, twice.id}
+        old = {study.ct.id, again.id}
+        everything = {found.id for found in search(cache, "")}
+        yield cache, {"stale": {study.smooth.id}, "latest": everything - old, "descends": below - {own.id}}
+
+
+@settings(deadline=None, max_examples=300)
+@given(joined)
+@example("not " * 49 + "stale")
+@example(" and ".join(["latest"] * 900))
+@example("(" * 48 + "stale" + ' or kind == "labels")' * 48)
+@example(" or ".join(['modality == "ct"'] * 400))
+def test_the_database_finds_what_asking_every_version_finds(many: Any, expression: str) -> None:
+    cache, whole = many
+    condition = parse(expression)
+    expected = [found.ref for found in search(cache, "") if plain(condition, found.facts, whole)]
+    assert [found.ref for found in search(cache, expression)] == expected
+
+
+def test_two_searches_go_on_at_once(many: Any) -> None:
+    cache, _ = many
+    one, two = search(cache, 'kind == "image"'), search(cache, 'not kind == "image"')
+    found = [(next(one).id, next(two).id)]
+    assert {each.id for each in [*one, *two]}.isdisjoint(found[0])
+
+
+def test_a_search_that_is_stopped_says_so(many: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("emstore.lineage.search.true", stop)
+    with pytest.raises(KeyboardInterrupt):
+        list(search(many[0], "seed"))
