@@ -24,7 +24,7 @@ _LABEL_BYTES: Final = 4
 """The most that a voxel of a face that waits takes, its value not counted, bytes."""
 _MEETING_BYTES: Final = 64
 """The most that a voxel of a face takes while two blocks meet there, bytes."""
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 18
 """Parts looked at together where that takes memory."""
 
 State = dict[str, Any]
