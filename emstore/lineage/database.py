@@ -1,5 +1,6 @@
 """The tables of the lineage cache, and opening the file they are in."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -58,6 +59,17 @@ def connect(path: Path) -> sqlite3.Connection:
     except (sqlite3.DatabaseError, Unusable) as error:
         db.close()
         raise Unusable(str(error)) from error
+    return db
+
+
+def renew(path: Path) -> sqlite3.Connection:
+    """Make the cache's file anew, keeping only where the stores are: nothing else tells, and the rest is read from them again."""
+    stores: list[tuple[str, str, str]] = []
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as old:
+        stores = old.execute("select id, url, seen from store order by n").fetchall()
+    path.unlink(missing_ok=True)
+    db = connect(path)
+    db.executemany("insert or ignore into store (id, url, seen) values (?, ?, ?)", stores)
     return db
 
 

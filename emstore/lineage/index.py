@@ -22,7 +22,7 @@ import numpy as np
 
 from emstore.errors import Damaged, InvalidInput, NotFound, StorageFailed
 from emstore.lineage.closure import Numbers, levels
-from emstore.lineage.database import Unusable, connect
+from emstore.lineage.database import Unusable, connect, renew
 from emstore.lineage.home import INDEX, home
 from emstore.lineage.parts import KEPT, PARTS, Packed, compress, split
 from emstore.lineage.records import citations
@@ -295,8 +295,7 @@ class Index:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(Unusable):
                 return connect(self.path)
-            self.path.unlink(missing_ok=True)
-            return connect(self.path)
+            return renew(self.path)
         except (OSError, sqlite3.Error, Unusable) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise StorageFailed(

@@ -90,13 +90,13 @@ def _node(id_: str, ref: str | None, store: str | None, kind: str, more: bool, s
     )
 
 
-def _said(*parts: bytes) -> str:
+def _said(*parts: bytes | str) -> str:
     """Return what is told of the parts of a document."""
     return ", ".join(map(_told, _TOLD, parts))
 
 
 @lru_cache(PARTS_HELD)
-def _told(name: str, kept: bytes) -> str:
+def _told(name: str, kept: bytes | str) -> str:
     """Return what is told of one part: for many nodes the same."""
     part = load(kept)
     match name:

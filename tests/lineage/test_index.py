@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from descent import cite, make
 from emstore.errors import StorageFailed
+from emstore.lineage import find
 from emstore.lineage.closure import levels
 from emstore.lineage.index import FEW, Index
 from emstore.lineage.parts import KEPT, join
@@ -262,6 +263,21 @@ def test_a_cache_of_another_format_is_replaced(cache: Path, lab: Store) -> None:
     with Index() as index:
         index.refresh(lab)
         assert len(contents(index)["places"]) == 1
+
+
+def test_a_cache_of_an_older_format_is_made_again_from_the_same_stores(cache: Path, lab: Store, other: Store) -> None:
+    raw = make(f"{lab.url}/a/raw")
+    made = make(f"{other.url}/a/made", [cite(raw, store=lab.id)])
+    find("", lab.url, other.url)
+    with sqlite3.connect(cache / "lineage.sqlite") as old:
+        old.execute("drop table version")
+        old.execute("drop table part")
+        old.execute("create table version (n integer primary key, document blob not null)")
+        old.execute("pragma user_version = 2")
+    old.close()
+    answer = find("")
+    assert {found.id for found in answer.found} == {raw.id, made.id}
+    assert answer.notes == ()
 
 
 def test_a_folder_that_cannot_be_made_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
