@@ -5,12 +5,13 @@ their distance, so that a column's part of the inverse is found from the block o
 the others are taken as known, which changes it by less than a thousandth for columns that can be told apart.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from emstore.operation import Array
 from emstore.processors.measure.columns.arrays import maximum, namespace, zeros
 from emstore.processors.measure.columns.cells import Cells
-from emstore.processors.measure.columns.gaussians import PARAMETERS, expected, information
+from emstore.processors.measure.columns.gaussians import AMPLITUDE, PARAMETERS, expected, information
 
 _ENTRIES: Final = 1 << 19
 """Matrix entries that are inverted at a time."""
@@ -56,6 +57,14 @@ def least_squares_errors(cells: Cells, theta: Array, variance: Array) -> Array:
     normal = information(cells, theta, xp.where(used, 1.0, 0.0))
     noise = information(cells, theta, xp.where(used, variance, 0.0))
     return xp.sqrt(_variances(cells, normal, noise))
+
+
+def amplitude_errors(cells: Cells, theta: Array, variance: Array) -> Array:
+    """Return roughly the standard error of every amplitude, shape (N,): as if each column's neighbours were known."""
+    xp = namespace(theta)
+    own = information(cells, theta, _inverse(cells, variance))[:, :1]
+    alone = replace(cells, neighbours=cells.neighbours[:, :1], present=cells.present[:, :1])
+    return xp.sqrt(_variances(alone, own, None))[:, AMPLITUDE]
 
 
 def _inverse(cells: Cells, mu: Array) -> Array:

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from emstore.operation import Array
 from emstore.processors.measure.columns.arrays import like, namespace, window_pixels
 
-_MOST_NEIGHBOURS: Final = 16
+_MOST_NEIGHBOURS: Final = 13
 WIDTHS: Final = 5.0
 """Half a window in standard deviations: a Gaussian is 4e-6 of its amplitude there."""
+_CORE: Final = 4.0
+"""The same of its middle: the square of a Gaussian is 1e-7 there."""
 _COUPLED: Final = 7.0
 """Columns further apart than this many standard deviations share no information about each other worth telling: the product of
 their Gaussians is 5e-6 of its value for one column."""
@@ -32,6 +34,8 @@ class Cells:
     """Of the image, (rows, columns)."""
     half: int
     """Half a window: it has ``2 half + 1`` pixels along each side."""
+    core: int
+    """Half the middle of a window, which holds the cell and nearly all that a product of two Gaussians adds up to."""
     rows: Array
     """Row of every window's middle, int64, shape (N,)."""
     columns: Array
@@ -50,18 +54,14 @@ class Cells:
         """Number of columns, N."""
         return int(self.rows.shape[0])
 
-    def offsets(self) -> Array:
-        """Return the pixels of a window relative to its middle, int64, shape (S,)."""
-        return like(np.arange(-self.half, self.half + 1), self.rows)
-
-    def parts(self) -> Iterator[slice]:
-        """Yield columns in groups small enough for their windows to be worked on at once."""
-        step = max(8, window_pixels(self.rows) // (2 * self.half + 1) ** 2)
+    def parts(self, pairs: int = 1) -> Iterator[slice]:
+        """Yield columns in groups small enough for their windows, or some arrays per pair, to be worked on at once."""
+        step = max(8, window_pixels(self.rows) // (2 * self.half + 1) ** 2 // pairs)
         for start in range(0, self.count, step):
             yield slice(start, min(start + step, self.count))
 
-    def pixels(self, part: slice) -> tuple[Array, Array, Array]:
-        """Return where the windows of some columns lie.
+    def pixels(self, part: slice, *, half: int | None = None) -> tuple[Array, Array, Array]:
+        """Return where the windows of some columns lie, or the middle of them.
 
         Returns
         -------
@@ -71,8 +71,10 @@ class Cells:
         """
         xp = namespace(self.rows)
         height, width = self.shape
-        rows = self.rows[part, None] + self.offsets()
-        columns = self.columns[part, None] + self.offsets()
+        half = self.half if half is None else half
+        offsets = like(np.arange(-half, half + 1), self.rows)
+        rows = self.rows[part, None] + offsets
+        columns = self.columns[part, None] + offsets
         down = xp.where((rows >= 0) & (rows < height), rows * width, height * width)
         across = xp.where((columns >= 0) & (columns < width), columns, height * width)
         index = down[:, :, None] + across[:, None, :]
@@ -111,7 +113,8 @@ def lay_cells(
         "reverse": reverse,
     }
     half = int(np.ceil(max(WIDTHS * sigma, radius))) + 1
-    return Cells((height, width), half, **{name: like(values, on) for name, values in arrays.items()})
+    core = min(half, int(np.ceil(max(_CORE * sigma, radius))))
+    return Cells((height, width), half, core, **{name: like(values, on) for name, values in arrays.items()})
 
 
 def _owners(known: npt.NDArray[np.bool_], middle: npt.NDArray[np.int64], radius: float) -> npt.NDArray[np.int64]:

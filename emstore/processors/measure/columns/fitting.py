@@ -1,18 +1,19 @@
 """Fit all columns of an image together: least squares, or maximum likelihood of Poisson counts.
 
-Gauss-Newton (Fisher scoring for Poisson) on the joint model, damped after Levenberg and Marquardt with a damping of its own
-for every column, so that a hopeless one does not slow the others. Neighbours are coupled in the normal equations, which are
-solved by conjugate gradients preconditioned with every column's own 5x5 block. A step is only taken if it lowers the whole
-image's misfit. Bounds are kept by projection (Bertsekas, SIAM J. Control Optim. 20, 221, 1982).
+Gauss-Newton steps (Fisher scoring for Poisson) on the joint model, Newton's near the minimum, damped after Levenberg and
+Marquardt with a damping of its own for every column, so that a hopeless one does not slow the others. Neighbours are coupled
+in the normal equations, which are solved by conjugate gradients preconditioned with every column's own 5x5 block. A step is
+only taken if it lowers the whole image's misfit. Bounds are kept by projection (Bertsekas, SIAM J. Control Optim. 20, 221,
+1982).
 """
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from emstore.operation import Array
 from emstore.processors.measure.columns.arrays import maximum, namespace, sums, zeros
 from emstore.processors.measure.columns.cells import Cells
-from emstore.processors.measure.columns.gaussians import BACKGROUND, SIGMA, expected, gradient, information
+from emstore.processors.measure.columns.gaussians import SIGMA, X, Y, curvature, expected, gradient, information
 
 Method = Literal["least_squares", "poisson"]
 
@@ -20,8 +21,11 @@ _LARGEST_STEP: Final = 1.0
 """Furthest a column moves in one step, pixels."""
 _STRETCH: Final = 0.3
 """Most a width changes in one step, as a part of it."""
-_RENEW: Final = 0.02
-"""While columns move by more than this, pixels, the information matrix is found anew in every step."""
+_NEAR: Final = 0.05
+_FEW: Final = 0.1
+"""Once all columns but a few (as a part) change by less than this, pixels, Newton's steps are taken."""
+_SAFE: Final = 1e-3
+_REFUSALS: Final = 10
 _SOLVE_STEPS: Final = 60
 _SOLVED: Final = 1e-4
 _TINY: Final = 1e-300
@@ -55,8 +59,9 @@ def fit_columns(
     *,
     bounds: Bounds,
     method: Method,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-4,
     iterations: int = 60,
+    rough: bool = False,
 ) -> Fit:
     """Fit the joint model of all columns to an image.
 
@@ -76,49 +81,79 @@ def fit_columns(
         A column has converged when a step moves it, and changes its width, by less.
     iterations : int
         Most steps that are tried.
+    rough : bool
+        Stop as soon as few columns still move by more than some hundredths of a pixel.
     """
     xp = namespace(data)
     theta = start
     used = cells.owner < cells.count
-    count = cells.count
-    damping = zeros((count,), data) + 1e-2
+    damping = zeros((cells.count,), data) + 1e-3
     mu = expected(cells, theta)
     costs = _costs(data, mu, cells, used, method)
     trail = [float(costs.sum())]
-    matrix: Any = None
-    renew = True
-    still = zeros((count,), data) > 0
-    tried = 0
-    for tried in range(1, iterations + 1):
-        weight = xp.where(used, 1 / maximum(mu, _TINY), 0.0) if method == "poisson" else xp.where(used, 1.0, 0.0)
-        downhill = gradient(cells, theta, xp.where(used, (data - mu) * weight, 0.0))
-        if renew:
-            matrix = information(cells, theta, weight)
+    still = damping < 0
+    near, tried, refused = False, 0, 0
+    while tried < iterations:
+        tried += 1
+        first, second = _weights(data, mu, used, method)
+        downhill = gradient(cells, theta, first)
+        if not refused:
+            matrix = information(cells, theta, second[near])
+            if near:
+                matrix = _newton(matrix, curvature(cells, theta, first))
         blocked = ((theta <= bounds.lower) & (downhill <= 0)) | ((theta >= bounds.upper) & (downhill >= 0))
         step = _limited(_solve(cells, matrix, xp.where(blocked, 0.0, downhill), blocked, damping), theta)
         trial = xp.minimum(xp.maximum(theta + step, bounds.lower), bounds.upper)
         trial_mu = expected(cells, trial)
         trial_costs = _costs(data, trial_mu, cells, used, method)
         total = float(trial_costs.sum())
-        moved = xp.abs(trial - theta)
-        worse = ~(trial_costs <= costs * (1 + 1e-9))
+        worse = ~(trial_costs <= costs * (1 + 1e-9) + 1e-12)
         if not total <= trail[-1] * (1 + 1e-12) + 1e-12:
-            renew = True
-            damping = xp.where(worse, damping * 10, damping) + 1e-6
-            if float(damping.min()) > 1e9:
+            refused += 1
+            if refused > _REFUSALS:
                 break
+            # A column is also to blame for what its neighbours' cells have come to.
+            blamed = (xp.where(worse, 1.0, 0.0)[cells.neighbours] * cells.present).sum(1) + (refused > _REFUSALS // 2) > 0
+            damping = xp.where(blamed, maximum(damping * 10, 1e-2), damping)
             continue
-        theta, mu, costs = trial, trial_mu, trial_costs
+        moved = xp.abs(trial - theta)
+        theta, mu, costs, refused = trial, trial_mu, trial_costs, 0
         trail.append(total)
-        damping = xp.where(worse, damping * 2, damping * 0.1)
-        still = (moved[:, :2].sum(1) < tolerance) & (moved[:, SIGMA] < tolerance)
+        damping = maximum(xp.where(worse, damping * 0.5, damping * 0.1), 1e-9)
+        change = moved[:, Y] + moved[:, X] + moved[:, SIGMA]
+        still = (change < tolerance) & (damping < 1)
         if bool(still.all()):
             break
-        renew = float(moved[:, : SIGMA + 1 : 1][:, :2].max()) > _RENEW or tried % 4 == 0
-    free = ((theta[:, : SIGMA + 1] > bounds.lower[:, : SIGMA + 1]) & (theta[:, : SIGMA + 1] < bounds.upper[:, : SIGMA + 1])).all(
-        1
-    )
+        near = float(xp.where(change > _NEAR, 1.0, 0.0).mean()) < _FEW
+        if near and rough:
+            break
+    shape = slice(None), slice(SIGMA + 1)
+    free = ((theta[shape] > bounds.lower[shape]) & (theta[shape] < bounds.upper[shape])).all(1)
     return Fit(theta, still & free, tried, tuple(trail))
+
+
+def _weights(data: Array, mu: Array, used: Array, method: Method) -> tuple[Array, tuple[Array, Array]]:
+    """Return minus the misfit's first derivative by the model at every pixel, and its second: expected and as it is."""
+    xp = namespace(data)
+    if method == "least_squares":
+        one = xp.where(used, 1.0, 0.0)
+        return (data - mu) * one, (one, one)
+    inverse = xp.where(used & (mu > 0), 1 / maximum(mu, _TINY), 0.0)
+    return xp.where(used, data * inverse - 1, 0.0), (inverse, data * inverse**2)
+
+
+def _newton(matrix: Array, second: Array) -> Array:
+    """Return the misfit's true matrix of second derivatives, for those columns at least where it is safely positive.
+
+    Gauss-Newton comes nearer by a factor per step, Newton by ever more; far from a minimum only the former points downhill.
+    """
+    xp = namespace(matrix)
+    own = matrix[:, 0] - second
+    diagonal = xp.einsum("nii->ni", matrix[:, 0])
+    scale = 1 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
+    least = xp.linalg.eigvalsh(own * scale[:, :, None] * scale[:, None, :])[:, 0]
+    own = xp.where((least > _SAFE)[:, None, None], own, matrix[:, 0])
+    return xp.concatenate((own[:, None], matrix[:, 1:]), 1)
 
 
 def _costs(data: Array, mu: Array, cells: Cells, used: Array, method: Method) -> Array:
@@ -184,4 +219,4 @@ def _solve(cells: Cells, matrix: Array, right: Array, blocked: Array, damping: A
     return found * scale
 
 
-__all__ = ["BACKGROUND", "Bounds", "Fit", "Method", "fit_columns"]
+__all__ = ["Bounds", "Fit", "Method", "fit_columns"]

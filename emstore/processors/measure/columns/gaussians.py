@@ -64,6 +64,36 @@ def gradient(cells: Cells, theta: Array, residual: Array) -> Array:
     return xp.concatenate((xp.concatenate(found), background[:, None]), 1)
 
 
+def curvature(cells: Cells, theta: Array, residual: Array) -> Array:
+    """Return the sum over pixels of the residual times the model's second derivatives by the parameters of one column.
+
+    Those by parameters of two columns are 0, and so are those that involve a background.
+
+    Returns
+    -------
+    array, float64, shape (N, 5, 5)
+    """
+    xp = namespace(theta)
+    found = []
+    for part in cells.parts():
+        rows, columns, index = cells.pixels(part)
+        one = theta[part]
+        down = _powers(*_profile(rows, one[:, Y, None], one[:, SIGMA, None]), 4)
+        across = _powers(*_profile(columns, one[:, X, None], one[:, SIGMA, None]), 4)
+        m = down.swapaxes(1, 2) @ (residual[index] @ across)
+        a, s = one[:, AMPLITUDE], one[:, SIGMA]
+        square, steep = m[:, 2, 0] + m[:, 0, 2], a / s**4
+        yy, xx, yx = steep * m[:, 2, 0] - a / s**2 * m[:, 0, 0], steep * m[:, 0, 2] - a / s**2 * m[:, 0, 0], steep * m[:, 1, 1]
+        ya, xa, sa = m[:, 1, 0] / s**2, m[:, 0, 1] / s**2, square / s**3
+        ys = steep / s * (m[:, 3, 0] + m[:, 1, 2]) - 2 * a / s**3 * m[:, 1, 0]
+        xs = steep / s * (m[:, 2, 1] + m[:, 0, 3]) - 2 * a / s**3 * m[:, 0, 1]
+        ss = steep / s**2 * (m[:, 4, 0] + 2 * m[:, 2, 2] + m[:, 0, 4]) - 3 * steep * square
+        none = 0.0 * a
+        entries = (yy, yx, ya, ys, none, yx, xx, xa, xs, none, ya, xa, none, sa, none, ys, xs, sa, ss, *(none,) * 6)
+        found.append(xp.stack(entries, -1).reshape(-1, PARAMETERS, PARAMETERS))
+    return xp.concatenate(found)
+
+
 def information(cells: Cells, theta: Array, weight: Array) -> Array:
     """Return the blocks of the matrix ``sum over pixels of weight dm/da dm/db``, m the model, a and b all parameters.
 
@@ -85,19 +115,22 @@ def information(cells: Cells, theta: Array, weight: Array) -> Array:
     neighbours = cells.neighbours
     count, most = neighbours.shape
     found = []
-    for part in cells.parts():
-        rows, columns, index = cells.pixels(part)
+    for part in cells.parts(2):
+        rows, columns, index = cells.pixels(part, half=cells.core)
         one, others = theta[part], theta[neighbours[part]]
         size = rows.shape[1]
-        weighted = _weighted(cells, part, one, rows, columns, index, weight)
+        heavy = weight[index].swapaxes(1, 2)  # along columns, then rows
+        mine = xp.where(cells.owner[index].swapaxes(1, 2) == neighbours[part, :1, None], heavy, 0.0)
         down = _powers(*_profile(rows[:, None, :], others[..., Y, None], others[..., SIGMA, None]))  # (n, k, S, 3)
         across = _powers(*_profile(columns[:, None, :], others[..., X, None], others[..., SIGMA, None]))
-        across = across.swapaxes(1, 2).reshape(-1, size, most * 3)  # (n, S, k 3)
-        rowwise = (weighted.reshape(-1, PARAMETERS * size, size) @ across).reshape(-1, PARAMETERS, size, most, 3)
-        # One matrix product per pair: powers along rows with (parameter, power along columns).
-        rowwise = xp.einsum("niskc->nksic", rowwise).reshape(-1, most, size, PARAMETERS * 3)
-        moments = (down.swapaxes(2, 3) @ rowwise).reshape(-1, most, 3, PARAMETERS, 3)
-        found.append(_derivatives(xp.einsum("nkaic->nkiac", moments), others[:, :, None, :]))
+        # A column is its own first neighbour: powers (b, d) along rows and (a, c) along columns, of both of a pair.
+        both_down = (down[:, :1, :, :, None] * down[:, :, :, None, :]).reshape(-1, most, size, 9)
+        both_across = (across[:, :1, :, :, None] * across[:, :, :, None, :]).reshape(-1, most, size, 9)
+        pairs = _moments(both_across, heavy, both_down).reshape(-1, most, 3, 3, 3, 3)  # (n, k, a, c, b, d)
+        first = _derivatives(xp.einsum("nkacbd->nkcdba", pairs), one[:, None, None, None, :])  # (n, k, c, d, 4)
+        couple = _derivatives(xp.einsum("nkcdi->nkidc", first), others[:, :, None, :])
+        ground = _derivatives(_moments(across, mine, down).swapaxes(2, 3), others)  # of this cell's background and those
+        found.append(xp.concatenate((couple, ground[:, :, None, :]), 2))
     own = sums(cells.owner, weight, count + 1)[:-1]
     blocks = xp.concatenate(found)  # (N, k, 5, 4): all but the neighbour's background
     mirrored = blocks.reshape(count * most, PARAMETERS, 4)[cells.reverse]
@@ -110,19 +143,14 @@ def information(cells: Cells, theta: Array, weight: Array) -> Array:
     return (whole + back.swapaxes(2, 3)) / 2 * cells.present[:, :, None, None]
 
 
-def _weighted(cells: Cells, part: slice, one: Array, rows: Array, columns: Array, index: Array, weight: Array) -> Array:
-    """Return the model's derivatives by a column's parameters over its window, times the weight, shape (n, 5, S, S)."""
-    xp = namespace(one)
-    amplitude, sigma = one[:, AMPLITUDE, None, None], one[:, SIGMA, None, None]
-    down, off_y = _profile(rows, one[:, Y, None], one[:, SIGMA, None])
-    across, off_x = _profile(columns, one[:, X, None], one[:, SIGMA, None])
-    dy, dx = off_y[:, :, None], off_x[:, None, :]
-    heavy = weight[index]
-    shape = down[:, :, None] * across[:, None, :] * heavy
-    slope = shape * (amplitude / sigma**2)
-    number = cells.neighbours[part, 0]
-    mine = xp.where(cells.owner[index] == number[:, None, None], heavy, 0.0)
-    return xp.stack((slope * dy, slope * dx, shape, slope * ((dy**2 + dx**2) / sigma), mine), 1)
+def _moments(across: Array, weight: Array, down: Array) -> Array:
+    """Return sums over a window of functions along columns (n, k, S, p) and rows (n, k, S, q) times a weight: (n, k, p, q).
+
+    The weight has the shape (n, S, S), along columns first.
+    """
+    count, most, size, p = across.shape
+    rowwise = across.swapaxes(2, 3).reshape(count, most * p, size) @ weight
+    return rowwise.reshape(count, most, p, size) @ down
 
 
 def _profile(pixels: Array, centre: Array, sigma: Array) -> tuple[Array, Array]:
@@ -131,9 +159,12 @@ def _profile(pixels: Array, centre: Array, sigma: Array) -> tuple[Array, Array]:
     return namespace(off).exp(-(off**2) / (2 * sigma**2)), off
 
 
-def _powers(profile: Array, off: Array) -> Array:
-    """Return a profile times the powers 0, 1 and 2 of the distance, shape (..., S, 3)."""
-    return namespace(off).stack((profile, profile * off, profile * off**2), -1)
+def _powers(profile: Array, off: Array, highest: int = 2) -> Array:
+    """Return a profile times the powers 0, 1, 2 ... of the distance, shape (..., S, highest + 1)."""
+    powers = [profile]
+    for _ in range(highest):
+        powers.append(powers[-1] * off)
+    return namespace(off).stack(powers, -1)
 
 
 def _derivatives(moments: Array, theta: Array) -> Array:

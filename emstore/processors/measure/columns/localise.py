@@ -6,13 +6,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from emstore.errors import InvalidInput
 from emstore.operation import Array
-from emstore.processors.measure.columns.arrays import like, namespace, to_numpy, zeros
-from emstore.processors.measure.columns.bound import cramer_rao_bound, least_squares_errors
+from emstore.processors.measure.columns.arrays import like, maximum, namespace, sums, to_numpy, zeros
+from emstore.processors.measure.columns.bound import amplitude_errors, cramer_rao_bound, least_squares_errors
 from emstore.processors.measure.columns.cells import Cells, lay_cells
 from emstore.processors.measure.columns.fitting import Bounds, Fit, Method, fit_columns
 from emstore.processors.measure.columns.gaussians import AMPLITUDE, BACKGROUND, PARAMETERS, SIGMA, X, Y, expected
-from emstore.processors.measure.columns.peaks import find_peaks, smooth
+from emstore.processors.measure.columns.peaks import LEAST_AREA, find_peaks, smooth
 
 Matrix = npt.NDArray[np.float64]
 
@@ -36,7 +37,7 @@ class Search:
     smoothing: float | None = None
     invert: bool = False
     significance: float = 5.0
-    tolerance: float = 1e-5
+    tolerance: float = 1e-4
     counts: bool = False
     """The values are electrons (or expected ones): the variance of a pixel is its expectation."""
 
@@ -86,17 +87,29 @@ def locate(image: Array, search: Search) -> Located:
     data = like(np.append(values.ravel(), 0.0), image)
     places = peaks.astype(np.float64)
     found = len(peaks)
-    for _ in range(_PRUNINGS):
+    rough, prunings = True, 0
+    while True:
         cells = lay_cells(known, places, radius=search.radius, sigma=sigma, on=data)
-        fit, errors = _fit(data, cells, theta, places, search, float(np.abs(values[known]).mean()))
-        theta, spread = to_numpy(fit.theta), to_numpy(errors)
-        converged = to_numpy(fit.converged)
-        keep = _columns(theta, spread, values.shape, search)
-        if keep.all():
+        fit = _fit(data, cells, theta, places, search, float(np.abs(values[known]).mean()), rough)
+        variance = _variance(data, cells, fit.theta, search)
+        if rough:
+            spread = to_numpy(amplitude_errors(cells, fit.theta, variance))
+        elif search.method == "poisson":
+            spread = to_numpy(cramer_rao_bound(cells, fit.theta))
+        else:
+            spread = to_numpy(least_squares_errors(cells, fit.theta, variance))
+        theta, converged = to_numpy(fit.theta), to_numpy(fit.converged)
+        keep = _columns(theta, spread if rough else spread[:, AMPLITUDE], values.shape, search)
+        last = not rough
+        if keep.all() or prunings == _PRUNINGS:
+            rough = False
+        if last and (keep.all() or prunings == _PRUNINGS):
             break
-        theta, spread, converged, places = theta[keep], spread[keep], converged[keep], places[keep]
+        prunings += not keep.all()
+        theta, places = theta[keep], places[keep]
         if not len(theta):
             return _nothing(found)
+    theta, spread, converged = theta[keep], spread[keep], converged[keep]
     back = np.array([1.0, 1.0, unit, 1.0, unit])
     moved = np.array([0.0, 0.0, 0.0, 0.0, shift])
     return Located(theta * back + moved, spread * back, converged, sigma, smoothing, found - len(theta))
@@ -114,29 +127,37 @@ def _range(values: Matrix, known: npt.NDArray[np.bool_]) -> tuple[float, float]:
         return low, high - low
 
 
-def _peaks(
-    bright: Matrix, known: npt.NDArray[np.bool_], search: Search
-) -> tuple[npt.NDArray[np.int64], float, float]:
+def _peaks(bright: Matrix, known: npt.NDArray[np.bool_], search: Search) -> tuple[npt.NDArray[np.int64], float, float]:
     """Return peaks, the smoothing they were found with, and the typical width of a column, pixels.
 
     Without a smoothing asked for, it is that of a column itself: the filter that best tells a known shape from white noise.
     """
     first = _FIRST_SMOOTHING if search.smoothing is None else search.smoothing
+    most = max(1, known.size // LEAST_AREA)
 
     def peaks(smoothing: float) -> npt.NDArray[np.int64]:
-        return find_peaks(
-            bright, known, smoothing=smoothing, threshold=search.threshold, min_distance=search.min_distance
-        )
+        return find_peaks(bright, known, smoothing=smoothing, threshold=search.threshold, min_distance=search.min_distance)
 
-    found = peaks(first)
+    found, smoothing = peaks(first), first
+    if search.smoothing is None:
+        while len(found) > most:  # noise
+            smoothing *= 1.5
+            found = peaks(smoothing)
+    elif len(found) > most:
+        raise InvalidInput(
+            f"there are {len(found)} peaks in {known.size} pixels, more than could be told apart",
+            fix="raise smoothing, threshold or min_distance",
+        )
     if not len(found):
-        return found, first, first
+        return found, smoothing, smoothing
     sigma = _width(bright, known, found, search.radius)
     if search.smoothing is not None:
-        return found, first, sigma
+        return found, smoothing, sigma
     matched = min(max(0.8 * sigma, 0.5), search.radius)
-    found = peaks(matched)
-    return found, matched, _width(bright, known, found, search.radius) if len(found) else sigma
+    again = peaks(matched)
+    if not 0 < len(again) <= most:
+        return found, smoothing, sigma
+    return again, matched, _width(bright, known, again, search.radius)
 
 
 def _width(bright: Matrix, known: npt.NDArray[np.bool_], peaks: npt.NDArray[np.int64], radius: float) -> float:
@@ -172,16 +193,12 @@ def _width(bright: Matrix, known: npt.NDArray[np.bool_], peaks: npt.NDArray[np.i
     bounds = Bounds(
         np.array([[half - 1, half - 1, 0.0, _NARROWEST, -1.0]]), np.array([[half + 1, half + 1, 4.0, max(1.0, half), 1.0]])
     )
-    fit = fit_columns(
-        np.append(patch.ravel(), 0.0), cells, start_at, bounds=bounds, method="least_squares", tolerance=1e-3
-    )
+    fit = fit_columns(np.append(patch.ravel(), 0.0), cells, start_at, bounds=bounds, method="least_squares", tolerance=1e-3)
     # Maxima are found beside the true centres, and so their mean is wider than a column.
     return float(np.clip(fit.theta[0, SIGMA], 0.6, half))
 
 
-def _guess(
-    bright: Matrix, known: npt.NDArray[np.bool_], peaks: npt.NDArray[np.int64], smoothing: float, sigma: float
-) -> Matrix:
+def _guess(bright: Matrix, known: npt.NDArray[np.bool_], peaks: npt.NDArray[np.int64], smoothing: float, sigma: float) -> Matrix:
     """Return parameters to begin with, of bright columns."""
     from scipy import ndimage
 
@@ -200,11 +217,8 @@ def _guess(
     return theta
 
 
-def _fit(
-    data: Array, cells: Cells, theta: Matrix, places: Matrix, search: Search, mean: float
-) -> tuple[Fit, Array]:
-    """Fit all columns together and return their errors too."""
-    xp = namespace(data)
+def _fit(data: Array, cells: Cells, theta: Matrix, places: Matrix, search: Search, mean: float, rough: bool) -> Fit:
+    """Fit all columns together."""
     lower = np.full(theta.shape, -np.inf)
     upper = np.full(theta.shape, np.inf)
     reach = max(2.0, search.radius / 2)
@@ -216,28 +230,27 @@ def _fit(
     start = np.clip(theta, lower, upper)
     if search.method == "poisson" and search.invert:  # a dip never begins below nothing
         start[:, AMPLITUDE] = np.maximum(start[:, AMPLITUDE], -0.5 * start[:, BACKGROUND])
-    fit = fit_columns(
+    return fit_columns(
         data,
         cells,
         like(start, data),
         bounds=Bounds(like(lower, data), like(upper, data)),
         method=search.method,
         tolerance=search.tolerance,
+        rough=rough,
     )
-    if search.method == "poisson":
-        return fit, cramer_rao_bound(cells, fit.theta)
-    model = expected(cells, fit.theta)
-    if search.counts:
-        variance = xp.where(model > 0, model, 0.0)
-    else:
-        variance = _residual_variance(data, model, cells)
-    return fit, least_squares_errors(cells, fit.theta, variance)
+
+
+def _variance(data: Array, cells: Cells, theta: Array, search: Search) -> Array:
+    """Return the variance of every pixel's noise."""
+    model = expected(cells, theta)
+    if search.method == "poisson" or search.counts:
+        return maximum(model, 0.0)
+    return _residual_variance(data, model, cells)
 
 
 def _residual_variance(data: Array, model: Array, cells: Cells) -> Array:
     """Return the mean squared residual of every pixel's cell, freed of the parameters."""
-    from emstore.processors.measure.columns.arrays import maximum, sums
-
     xp = namespace(data)
     used = cells.owner < cells.count
     squares = sums(cells.owner, xp.where(used, (data - model) ** 2, 0.0), cells.count + 1)
@@ -251,7 +264,7 @@ def _columns(theta: Matrix, errors: Matrix, shape: tuple[int, int], search: Sear
 
     height, width = shape
     with np.errstate(invalid="ignore", divide="ignore"):
-        strength = np.abs(theta[:, AMPLITUDE]) / errors[:, AMPLITUDE]
+        strength = np.abs(theta[:, AMPLITUDE]) / errors
     inside = (theta[:, Y] >= -0.5) & (theta[:, Y] <= height - 0.5) & (theta[:, X] >= -0.5) & (theta[:, X] <= width - 0.5)
     # Without noise at all the error of a perfect fit is nothing over nothing.
     strength = np.where(np.abs(theta[:, AMPLITUDE]) > 0, np.nan_to_num(strength, nan=np.inf), 0.0)

@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+LEAST_AREA: Final = 25
+"""Pixels that a peak must have to itself, on average over an image: a Gaussian on a background has five parameters."""
 _SUPPORT: Final = 0.25
 """Share of a smoothing kernel that must lie on known pixels for its mean to count."""
 
@@ -80,9 +82,7 @@ def find_peaks(
     return np.asarray(middles[np.lexsort((middles[:, 1], middles[:, 0]))], np.int64)
 
 
-def _apart(
-    positions: npt.NDArray[np.float64], heights: npt.NDArray[np.float64], distance: float
-) -> npt.NDArray[np.bool_]:
+def _apart(positions: npt.NDArray[np.float64], heights: npt.NDArray[np.float64], distance: float) -> npt.NDArray[np.bool_]:
     """Return which points stay when, from the highest down, each removes those nearer than a distance."""
     from scipy.spatial import cKDTree
 
