@@ -1,10 +1,12 @@
-"""Shared fixtures: where the real instrument files are."""
+"""Shared fixtures: where the real instrument files are, and a real S3 server."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from seaweed import Seaweed, running
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,3 +31,10 @@ def instrument_file(data_dir: Path) -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real S3 server with one bucket, which all tests share: each keeps to a folder of its own name."""
+    with running(tmp_path_factory.mktemp("weed")) as server:
+        yield server

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,9 @@ import pytest
 import tifffile
 
 import emstore
-from seaweed import Seaweed, running
+from seaweed import Seaweed
 
 DRIVER = Path(__file__).resolve().parents[1] / "support" / "crash_driver.py"
-
-
-@pytest.fixture(scope="module")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    with running(tmp_path_factory.mktemp("weed")) as server:
-        yield server
 
 
 def make_slices(folder: Path, count: int, rows: int, columns: int) -> Path:

@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import queue
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,9 @@ import emstore
 from emstore.geometry import Axis
 from emstore.store import Place, open_store, verify
 from emstore.store.transaction import numbers
-from seaweed import Seaweed, running
+from seaweed import Seaweed
 
 WRITERS, COMMITS = 16, 20
-
-
-@pytest.fixture(scope="module")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    with running(tmp_path_factory.mktemp("weed")) as server:
-        yield server
 
 
 def commit(store: str, writer: int, answers: Any) -> None:

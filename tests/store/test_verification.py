@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from emstore.store import Place, Version, open_store, verify
 from emstore.store.transaction import bury
 from emstore.volume import MemoryArray, Volume
 from sealed import ramp, seal
-from seaweed import Seaweed, running
+from seaweed import Seaweed
 
 SHAPE = (70, 700, 300)
 
@@ -235,12 +235,6 @@ def test_exit_codes_and_json_of_the_command(lab: Path) -> None:
     assert damaged["ok"] is False
     assert damaged["versions"][0]["findings"] == [{"key": key, "problem": "missing", "detail": None}]
     assert damaged["versions"][1]["ok"] is True
-
-
-@pytest.fixture(scope="module")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    with running(tmp_path_factory.mktemp("weed")) as server:
-        yield server
 
 
 def read(version: Version, level: int = 0) -> np.ndarray:

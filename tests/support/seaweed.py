@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-ACCESS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testtesttest", "AWS_REGION": "us-east-1"}
+ACCESS = {"AWS_ACCESS_KEY_ID": "AKIAOFTHETESTS", "AWS_SECRET_ACCESS_KEY": "hidden-word-of-tests", "AWS_REGION": "us-east-1"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,20 @@ class Seaweed:
         """Return the URL of a folder in the bucket."""
         return f"s3://{self.bucket}/{name}"
 
+    def client(self) -> Any:
+        """Return an obstore client of the bucket, which is not emstore's."""
+        from obstore.store import S3Store
+
+        return S3Store(
+            self.bucket,
+            endpoint=self.endpoint,
+            access_key_id=ACCESS["AWS_ACCESS_KEY_ID"],
+            secret_access_key=ACCESS["AWS_SECRET_ACCESS_KEY"],
+            region=ACCESS["AWS_REGION"],
+            client_options={"allow_http": True},
+            retry_config={"max_retries": 0},
+        )
+
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Seaweed]:
@@ -45,11 +60,12 @@ def running(folder: Path) -> Iterator[Seaweed]:
         *("-admin.ui=false", "-webdav=false", "-bucket=lab"),
         *(f"-{name}.port={port}" for name, port in [("master", master), ("volume", volume), ("filer", filer), ("s3", s3)]),
     ]
+    weed_at = Seaweed(f"http://127.0.0.1:{s3}", "lab")
     with (folder / "weed.log").open("wb") as log:
         server = subprocess.Popen([weed, "mini", *arguments], stdout=log, stderr=log, env={**os.environ, **ACCESS})
         try:
-            _wait(server, s3, folder / "weed.log")
-            yield Seaweed(f"http://127.0.0.1:{s3}", "lab")
+            _wait(server, weed_at, folder / "weed.log")
+            yield weed_at
         finally:
             server.terminate()
             try:
@@ -74,19 +90,10 @@ def _free_ports(count: int) -> list[int]:
     return found
 
 
-def _wait(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _wait(server: "subprocess.Popen[bytes]", running: Seaweed, log: Path) -> None:
     import obstore
-    from obstore.store import S3Store
 
-    store = S3Store(
-        "lab",
-        endpoint=f"http://127.0.0.1:{port}",
-        access_key_id=ACCESS["AWS_ACCESS_KEY_ID"],
-        secret_access_key=ACCESS["AWS_SECRET_ACCESS_KEY"],
-        region="us-east-1",
-        client_options={"allow_http": True},
-        retry_config={"max_retries": 0},
-    )
+    store = running.client()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if server.poll() is not None:
