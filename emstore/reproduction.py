@@ -1,7 +1,7 @@
 """Making a version again from its Record, to see whether the same comes out, bit for bit.
 
-A processed version is processed again from its inputs, found by their ids; an ingested one is read again from its source
-files, whose digests are checked first. The result goes into a store of its own in the folder for temporary files, is laid out
+A processed version is processed again from its inputs, found by their ids, and weights are trained again; an ingested one is
+read again from its source files, whose digests are checked first; a simulated one is simulated again, all its parts. The result goes into a store of its own in the folder for temporary files, is laid out
 as its Record tells, compared object by object with the manifest, and deleted; what a killed run left there, by the next one.
 """
 
@@ -24,8 +24,10 @@ from emstore.ingestion import ingest
 from emstore.inspection import choose, open_source
 from emstore.processing import DEFAULT_MEMORY, process
 from emstore.provenance.record import Input, Record
+from emstore.simulation import simulate
 from emstore.source import Source
 from emstore.store import Place, Store, Version, create_store, load, open_store, open_version, versions
+from emstore.training import train
 
 BY_HAND = "Spacing set by hand: "
 """How the note begins that an ingest makes of ``--spacing``."""
@@ -98,7 +100,7 @@ def reproduce(
     Raises
     ------
     InvalidInput
-        The version was not made by an ingest or a process; or a source file is not the one it was made from (kind
+        The version was not made by an ingest, a process, a simulation or a training; or a source file is not the one it was made from (kind
         ``source_changed``).
     NotFound
         An input is in none of the stores, or the processor or adapter is not installed.
@@ -108,9 +110,9 @@ def reproduce(
     version = open_version(ref)
     record = version.record
     again: Callable[[str], Version]
+    if sources and record.activity.type != "ingest":
+        raise InvalidInput("it was not made from files", where=version.ref, fix="leave the files out")
     if record.activity.type == "process":
-        if sources:
-            raise InvalidInput("it was made from other versions, not from files", where=version.ref, fix="leave the files out")
         known = [version.store, *map(open_store, stores)]
         inputs = [_find(cited, version, known) for cited in record.inputs]
 
@@ -146,11 +148,39 @@ def reproduce(
                 listener=listener,
             )
             return done.version
+    elif record.activity.type == "simulate":
+        part = str(record.params["part"])
+
+        def again(target: str) -> Version:
+            made = simulate(
+                str(record.params["simulator"]),
+                target,
+                params=record.params["params"],
+                memory=memory,
+                plans_told={part: record.params["plan"]},
+                pyramid=version.levels > 1,
+                listener=listener,
+            )
+            return made[record.params["parts"].index(part)]
+    elif record.activity.type == "train":
+        known = [version.store, *map(open_store, stores)]
+        inputs = [_find(cited, version, known) for cited in record.inputs]
+
+        def again(target: str) -> Version:
+            return train(
+                str(record.params["trainer"]),
+                inputs,
+                target,
+                params=record.params["params"],
+                memory=memory,
+                device=device or str(record.params["device"]),
+                listener=listener,
+            )
     else:
         raise InvalidInput(
             f"its Record says {record.activity.type!r}, which is not done by emstore alone",
             where=version.ref,
-            fix="only what `ingest` and `process` made can be made again",
+            fix="only what `ingest`, `process`, `simulate` and `train` made can be made again",
         )
     with _folder() as folder:
         target = f"{create_store(str(folder / _STORE)).url}/{version.place.dataset}/{version.place.array}"
@@ -173,9 +203,8 @@ def _folder() -> Iterator[Path]:
     """
     for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
         with contextlib.suppress(OSError), _locked(path, wait=False) as file:
-            if os.fstat(file).st_uid == os.getuid() and [each.name for each in path.iterdir()] == [
-                _STORE
-            ]:  # nothing that others put there
+            inside = [each.name for each in path.iterdir()]
+            if inside == [_STORE] and os.fstat(file).st_uid == os.getuid():  # nothing that others put there
                 shutil.rmtree(path)
     path = Path(tempfile.mkdtemp(prefix=_FOLDER))
     try:
@@ -279,7 +308,7 @@ def _facts(record: Record) -> dict[str, str]:
         **{f"package {each.name}": each.version for each in record.software},
         **{f"model {each.name}": each.digest for each in record.models},
     }
-    for what in ("processor", "adapter"):
+    for what in ("processor", "adapter", "simulator", "trainer"):
         if what in params:
             facts[f"{what} {params[what]}"] = f"version {params[f'{what}_version']}"
     return facts
