@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from emstore.processing import process
     from emstore.recipe import read_recipe, run_recipe
     from emstore.reproduction import reproduce
+    from emstore.simulation import simulate
     from emstore.store import Version, create_store
     from emstore.store import open_version as open
+    from emstore.training import train
 
 __all__ = [
     "Version",
@@ -36,8 +38,10 @@ __all__ = [
     "read_recipe",
     "reproduce",
     "run_recipe",
+    "simulate",
     "tf_dataset",
     "torch_dataset",
+    "train",
 ]
 
 _PUBLIC = {
@@ -51,8 +55,10 @@ _PUBLIC = {
     "read_recipe": ("emstore.recipe", "read_recipe"),
     "reproduce": ("emstore.reproduction", "reproduce"),
     "run_recipe": ("emstore.recipe", "run_recipe"),
+    "simulate": ("emstore.simulation", "simulate"),
     "tf_dataset": ("emstore.loaders.tfdata", "tf_dataset"),
     "torch_dataset": ("emstore.loaders.pytorch", "torch_dataset"),
+    "train": ("emstore.training", "train"),
 }
 
 

@@ -26,6 +26,17 @@ class Advanced:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """How far work is that is not counted in bytes: a simulation, a training."""
+
+    task: str
+    share: float
+    """Of the whole, 0 to 1."""
+    what: str
+    """What was just done, in a few words."""
+
+
+@dataclass(frozen=True)
 class Noted:
     """Something the user should know; not an error."""
 
@@ -41,7 +52,7 @@ class Finished:
     version_id: str
 
 
-Event = Started | Advanced | Noted | Finished
+Event = Started | Advanced | Reached | Noted | Finished
 Listener = Callable[[Event], None]
 
 

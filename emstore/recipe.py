@@ -31,11 +31,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_jsonable_python
 
 from emstore import registry
+from emstore.arguments import check_count, checked
 from emstore.blocks.compute import CPU
 from emstore.blocks.executors import Executor
 from emstore.errors import EmstoreError, InvalidInput, Kind, NotFound
 from emstore.events import Listener, silent
-from emstore.processing import DEFAULT_MEMORY, Processed, check_count, check_fits, checked, process, promised
+from emstore.processing import DEFAULT_MEMORY, Processed, check_fits, process, promised
 from emstore.provenance.record import Step
 from emstore.store import Version, canonical, digest, open_version, resolve
 from emstore.store.layout import check_name

@@ -1,4 +1,4 @@
-"""Finding the installed adapters, exporters and processors, and the one adapter that can read each item.
+"""Finding the installed adapters, exporters, processors, simulators and trainers, and the one adapter that can read each item.
 
 Built-in formats and third parties come through the same entry points. Nothing is imported before it is needed; a
 plug-in that fails to load is an error that names it, since a silently missing reader would read the file as something else.
@@ -14,11 +14,15 @@ from emstore.adapter import Adapter
 from emstore.errors import InvalidInput, Kind, NotFound, SourceUnreadable
 from emstore.export import Exporter, TableExporter, WeightsExporter
 from emstore.processor import Processor
+from emstore.simulator import Simulator
 from emstore.source import Source, SourceItem
+from emstore.trainer import Trainer
 
 ADAPTERS: Final = "emstore.adapters"
 EXPORTERS: Final = "emstore.exporters"
 PROCESSORS: Final = "emstore.processors"
+SIMULATORS: Final = "emstore.simulators"
+TRAINERS: Final = "emstore.trainers"
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,18 @@ def processors() -> Mapping[str, PluginEntry]:
 
 
 @cache
+def simulators() -> Mapping[str, PluginEntry]:
+    """Return the installed simulators by name, in alphabetical order."""
+    return _installed(SIMULATORS)
+
+
+@cache
+def trainers() -> Mapping[str, PluginEntry]:
+    """Return the installed trainers by name, in alphabetical order."""
+    return _installed(TRAINERS)
+
+
+@cache
 def adapter(name: str) -> Adapter:
     """Return one adapter by name.
 
@@ -94,6 +110,18 @@ def processor(name: str) -> Processor:
         No installed processor has that name; the message lists those that are there.
     """
     return _load(processors(), name, Processor, "processor")  # type: ignore[no-any-return]
+
+
+@cache
+def simulator(name: str) -> Simulator:
+    """Return one simulator by name; otherwise as `processor`."""
+    return _load(simulators(), name, Simulator, "simulator")  # type: ignore[no-any-return]
+
+
+@cache
+def trainer(name: str) -> Trainer:
+    """Return one trainer by name; otherwise as `processor`."""
+    return _load(trainers(), name, Trainer, "trainer")  # type: ignore[no-any-return]
 
 
 def exporter_for(file_name: str) -> Exporter:
@@ -246,7 +274,7 @@ def _installed(group: str) -> Mapping[str, PluginEntry]:
 
 def _load(known: Mapping[str, PluginEntry], name: str, contract: type | tuple[type, ...], word: str) -> Any:
     if name not in known:
-        raise NotFound(f"there is no {word} {name!r}", fix=f"installed: {', '.join(known)}")
+        raise NotFound(f"there is no {word} {name!r}", fix=f"installed: {', '.join(known) or 'none'}")
     plugin = known[name].load()
     if not isinstance(plugin, contract):
         raise InvalidInput(f"the {word} {name!r} of package {known[name].package} does not keep the contract")

@@ -1,8 +1,9 @@
 """Making a version again from its Record, to see whether the same comes out, bit for bit.
 
 A processed version is processed again from its inputs, found by their ids, and weights are trained again; an ingested one is
-read again from its source files, whose digests are checked first; a simulated one is simulated again, all its parts. The result goes into a store of its own in the folder for temporary files, is laid out
-as its Record tells, compared object by object with the manifest, and deleted; what a killed run left there, by the next one.
+read again from its source files, whose digests are checked first; a simulated one is simulated again, with all its parts.
+The result goes into a store of its own in the folder for temporary files, is laid out as its Record tells, compared object by
+object with the manifest, and deleted; what a killed run left there, by the next one.
 """
 
 import contextlib
@@ -100,8 +101,8 @@ def reproduce(
     Raises
     ------
     InvalidInput
-        The version was not made by an ingest, a process, a simulation or a training; or a source file is not the one it was made from (kind
-        ``source_changed``).
+        The version was not made by an ingest, a process, a simulation or a training; or a source file is not the one it was
+        made from (kind ``source_changed``).
     NotFound
         An input is in none of the stores, or the processor or adapter is not installed.
     EmstoreError
@@ -161,7 +162,7 @@ def reproduce(
                 pyramid=version.levels > 1,
                 listener=listener,
             )
-            return made[record.params["parts"].index(part)]
+            return made[list(record.params["parts"]).index(part)]
     elif record.activity.type == "train":
         known = [version.store, *map(open_store, stores)]
         inputs = [_find(cited, version, known) for cited in record.inputs]

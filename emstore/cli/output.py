@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from emstore.cli.text import clean
 from emstore.errors import EmstoreError
-from emstore.events import Advanced, Event, Finished, Noted, Started
+from emstore.events import Advanced, Event, Finished, Noted, Reached, Started
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +41,7 @@ class Output:
         self._told = 0.0
         self._progress: Progress | None = None
         self._bars: dict[str, TaskID] = {}
+        self._shares = False
         for stream in (sys.stdout, sys.stderr):
             # A character that the terminal cannot show is no reason to stop.
             getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
@@ -96,7 +97,9 @@ class Output:
             case Noted(message=message):
                 self.note(message)
             case Started(task=task, total=total):
-                self._bar(task, total)
+                self._bar(task, total or None)
+            case Reached(task=task, share=share, what=what):
+                self._share(task, share, what)
             case Advanced(task=task, done=done) if self._progress is not None and task in self._bars:
                 self._progress.advance(self._bars[task], done)
             case Finished(task=task) if self._progress is not None and task in self._bars:
@@ -132,6 +135,11 @@ class Output:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _event_line(self, event: Event) -> None:
+        if isinstance(event, Reached) and 0 < event.share < 1:
+            if time.monotonic() - self._told >= EVERY:
+                self._told = time.monotonic()
+                self._line({"event": "reached", **asdict(event)})
+            return
         if isinstance(event, Advanced):
             # Many small steps would drown the reader: they are added up.
             self._pending[event.task] = self._pending.get(event.task, 0) + event.done
@@ -152,22 +160,34 @@ class Output:
         sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
         sys.stdout.flush()
 
-    def _bar(self, task: str, total: int) -> None:
+    def _bar(self, task: str, total: float | None, *, shares: bool = False) -> None:
+        """Show a task: in bytes, or in shares with a few words on what was just done."""
         if not sys.stderr.isatty():
             return
         from rich import progress
 
+        if self._progress is not None and self._shares != shares:
+            self._progress.stop()
+            self._progress, self._bars = None, {}
         if self._progress is None:
-            columns = (
-                progress.TextColumn("{task.description}", markup=False),
-                progress.BarColumn(),
+            named = (progress.TextColumn("{task.description}", markup=False), progress.BarColumn())
+            amount: tuple[progress.ProgressColumn, ...] = (
                 progress.DownloadColumn(binary_units=True),
                 progress.TransferSpeedColumn(),
-                progress.TimeRemainingColumn(),
             )
-            self._progress = progress.Progress(*columns, console=_console(sys.stderr), transient=True)
+            if shares:
+                amount = (progress.TaskProgressColumn(), progress.TextColumn("{task.fields[what]}", markup=False))
+            left = progress.TimeRemainingColumn()
+            self._progress = progress.Progress(*named, *amount, left, console=_console(sys.stderr), transient=True)
             self._progress.start()
-        self._bars[task] = self._progress.add_task(_short(clean(task)), total=total or None)
+            self._shares = shares
+        self._bars[task] = self._progress.add_task(_short(clean(task)), total=total, what="")
+
+    def _share(self, task: str, share: float, what: str) -> None:
+        if task not in self._bars or not self._shares:
+            self._bar(task, 1.0, shares=True)
+        if self._progress is not None and task in self._bars:
+            self._progress.update(self._bars[task], completed=share, what=clean(what)[:LONGEST])
 
 
 def _short(task: str) -> str:

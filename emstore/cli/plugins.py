@@ -1,10 +1,16 @@
-"""The verb ``adapters``: what is installed to read and to write."""
+"""The verb ``adapters``: what is installed to read and to write; and how any kind of plug-in is listed and described."""
 
-from typing import Any
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from emstore.cli.command import JsonOption, command
+
+if TYPE_CHECKING:
+    from emstore.cli.output import Output
+    from emstore.registry import PluginEntry
 
 
 def register(app: typer.Typer) -> None:
@@ -53,3 +59,66 @@ def adapters(as_json: JsonOption = False) -> None:
 
 def _format(name: str, extensions: list[str]) -> str:
     return f"{name} ({' '.join(extensions)})" if extensions else name
+
+
+def show_all(out: "Output", word: str, entries: "Mapping[str, PluginEntry]", load: Callable[[str], Any]) -> None:
+    """List the installed plug-ins of a kind (``processor``, ``simulator`` ...) with what they take."""
+    from emstore.errors import InvalidInput
+
+    found: list[dict[str, Any]] = []
+    for each, entry in entries.items():
+        told: dict[str, Any] = {"name": each, "package": entry.package, "package_version": entry.package_version}
+        try:
+            loaded = load(each)
+            told |= {"version": loaded.version, "summary": loaded.summary, "inputs": _inputs(loaded), "error": None}
+        except InvalidInput as error:  # one broken plug-in does not hide the others
+            told |= {"version": None, "summary": None, "inputs": [], "error": error.what}
+        found.append(told)
+
+    def words() -> None:
+        rows = [(each["name"], ", ".join(each["inputs"]), each["error"] or each["summary"]) for each in found]
+        out.table((word, "takes", "what it does"), rows, fold=True)
+        out.say("")
+        out.say(f"`emstore {word}s NAME` shows the parameters")
+
+    out.result({f"{word}s": found}, words)
+
+
+def show_one(out: "Output", word: str, entry: "PluginEntry", loaded: Any) -> None:
+    """Show a plug-in's inputs and parameters."""
+    from emstore.cli.parameters import told
+
+    params, inputs = told(loaded.params), _inputs(loaded)
+    document = {
+        "name": entry.name,
+        "version": loaded.version,
+        "package": entry.package,
+        "package_version": entry.package_version,
+        "summary": loaded.summary,
+        "inputs": inputs,
+        "parameters": params,
+        "schema": loaded.params.model_json_schema(),
+    }
+
+    def words() -> None:
+        out.fields(
+            [
+                (word, f"{entry.name}, version {loaded.version}"),
+                ("package", f"{entry.package} {entry.package_version}"),
+                ("what it does", loaded.summary),
+                ("takes", ", ".join(inputs) or None),
+            ]
+        )
+        if params:
+            out.say("")
+            rows = [
+                (p["name"], p["type"], "needed" if p["required"] else json.dumps(p["default"]), p["description"]) for p in params
+            ]
+            out.table(("parameter", "type", "default", "meaning"), rows, fold=True)
+
+    out.result(document, words)
+
+
+def _inputs(loaded: Any) -> list[str]:
+    """Return the roles of what a plug-in reads; a simulator reads nothing."""
+    return list(getattr(loaded, "inputs", ()))

@@ -78,16 +78,16 @@ def process(
                 raise InvalidInput("a recipe holds its parameters itself", where="-p", fix=f"write them into {name}")
             found = recipe.read_recipe(name)
             steps = recipe.run_recipe(found, inputs or [], target, **how)
-            made = [{**_made(one.version, one.created), "step": one.step} for one in steps]
-            document: dict[str, Any] = {"recipe": found.name, "recipe_digest": found.digest, "versions": made}
+            done = [{**made(one.version, one.created), "step": one.step} for one in steps]
+            document: dict[str, Any] = {"recipe": found.name, "recipe_digest": found.digest, "versions": done}
         else:
             one = processing.process(name, inputs or [], target, params=params, **how)
             steps = [recipe.StepDone(name, one.version, one.created)]
-            document = {"versions": [_made(one.version, one.created)]}
+            document = {"versions": [made(one.version, one.created)]}
 
         def words() -> None:
             for one in steps:
-                _say(out, one.version, one.created)
+                say(out, one.version, one.created)
 
         out.result(document, words)
 
@@ -99,28 +99,13 @@ def processors(
     """List the installed processors, third parties' included; with NAME, what it takes."""
     with command(as_json) as out:
         from emstore import registry
-        from emstore.errors import InvalidInput
+        from emstore.cli.plugins import show_all, show_one
 
-        if name is not None:
-            _describe(out, name)
-            return
-        found: list[dict[str, Any]] = []
-        for each, entry in registry.processors().items():
-            told: dict[str, Any] = {"name": each, "package": entry.package, "package_version": entry.package_version}
-            try:
-                loaded = registry.processor(each)
-                told |= {"version": loaded.version, "summary": loaded.summary, "inputs": list(loaded.inputs), "error": None}
-            except InvalidInput as error:  # one broken plug-in does not hide the others
-                told |= {"version": None, "summary": None, "inputs": [], "error": error.what}
-            found.append(told)
-
-        def words() -> None:
-            rows = [(each["name"], ", ".join(each["inputs"]), each["error"] or each["summary"]) for each in found]
-            out.table(("processor", "takes", "what it does"), rows, fold=True)
-            out.say("")
-            out.say("`emstore processors NAME` shows the parameters")
-
-        out.result({"processors": found}, words)
+        if name is None:
+            show_all(out, "processor", registry.processors(), registry.processor)
+        else:
+            loaded = registry.processor(name)
+            show_one(out, "processor", registry.processors()[name], loaded)
 
 
 def reproduce(
@@ -221,7 +206,8 @@ def _executor(cluster: str | None, processes: int | None, threads: int | None) -
     return Threads(threads) if processes is None else Processes(processes)  # type: ignore[arg-type]
 
 
-def _made(version: "Version", created: bool) -> dict[str, Any]:
+def made(version: "Version", created: bool) -> dict[str, Any]:
+    """Return what ``--json`` says of a version that was asked for."""
     from emstore.cli.stores import summary
 
     return {
@@ -231,43 +217,8 @@ def _made(version: "Version", created: bool) -> dict[str, Any]:
     }
 
 
-def _say(out: "Output", version: "Version", created: bool) -> None:
+def say(out: "Output", version: "Version", created: bool) -> None:
+    """Say in one line what became of a version that was asked for."""
     volume = version.info.volume
     what = f"{text.shape(volume.shape, volume.dims)} {volume.dtype}"
     out.say(f"{version.ref}  {'sealed' if created else 'was there already'}  {what}  {version.id}")
-
-
-def _describe(out: "Output", name: str) -> None:
-    from emstore import registry
-    from emstore.cli.parameters import told
-
-    loaded, entry = registry.processor(name), registry.processors()[name]
-    params = told(loaded.params)
-    document = {
-        "name": name,
-        "version": loaded.version,
-        "package": entry.package,
-        "package_version": entry.package_version,
-        "summary": loaded.summary,
-        "inputs": list(loaded.inputs),
-        "parameters": params,
-        "schema": loaded.params.model_json_schema(),
-    }
-
-    def words() -> None:
-        out.fields(
-            [
-                ("processor", f"{name}, version {loaded.version}"),
-                ("package", f"{entry.package} {entry.package_version}"),
-                ("what it does", loaded.summary),
-                ("takes", ", ".join(loaded.inputs)),
-            ]
-        )
-        if params:
-            out.say("")
-            rows = [
-                (p["name"], p["type"], "needed" if p["required"] else json.dumps(p["default"]), p["description"]) for p in params
-            ]
-            out.table(("parameter", "type", "default", "meaning"), rows, fold=True)
-
-    out.result(document, words)

@@ -1,19 +1,18 @@
 """What a process will read and write and the memory it takes, found and checked before anything is touched."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 import emstore
 from emstore import registry
+from emstore.arguments import check_count, check_plain, checked
 from emstore.blocks.executors import Executor, Threads
 from emstore.blocks.layout import Layout, lay_out
-from emstore.errors import Capacity, InvalidInput, Kind, PrivacyRefused
+from emstore.errors import Capacity, Kind
 from emstore.header import Header
 from emstore.operation import Operation, Result
 from emstore.processing import device as devices
@@ -117,67 +116,8 @@ def plan_process(
     plan, layout = _within(memory, arrange)
     executor = executor.within(layout.workers)
     settings = given.model_dump(mode="json")
-    _check_plain(name, settings)
+    check_plain(name, settings)
     return Planned(processor, versions, volumes, settings, operation, plan, layout, executor, device)
-
-
-def check_count(processor: Processor, given: int) -> None:
-    """Refuse another number of inputs than a processor takes.
-
-    Raises
-    ------
-    InvalidInput
-        Naming what each is for.
-    """
-    if given != len(processor.inputs):
-        raise InvalidInput(
-            f"it takes {len(processor.inputs)} input{'s' * (len(processor.inputs) != 1)} ({', '.join(processor.inputs)}), "
-            f"not {given}",
-            where=processor.name,
-        )
-
-
-def checked(processor: Processor, params: Mapping[str, Any]) -> Any:
-    """Return a processor's parameters, checked.
-
-    Raises
-    ------
-    InvalidInput
-        Naming every parameter that is wrong, and what there is.
-    """
-    try:
-        return processor.params.model_validate(dict(params))
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'parameters'}: {_wrong(each)}" for each in error.errors())
-        known = ", ".join(processor.params.model_fields) or "none"
-        raise InvalidInput(
-            wrong, where=processor.name, fix=f"its parameters are {known}; see `emstore processors {processor.name}`"
-        ) from None
-
-
-def _wrong(error: Mapping[str, Any]) -> str:
-    return "there is no such parameter" if error["type"] == "extra_forbidden" else str(error["msg"]).removeprefix("Value error, ")
-
-
-_SECRET: Final = re.compile(r"(/|~|\\\\|[A-Za-z]:[\\/]|file:).|.*://[^/\s]*@", re.IGNORECASE | re.DOTALL)
-"""An absolute path, or a URL with a user or password in it."""
-
-
-def _check_plain(name: str, settings: Any) -> None:
-    """Refuse parameters that no Record may hold."""
-    if isinstance(settings, Mapping):
-        for key, value in settings.items():
-            _check_plain(f"{name} {key}", value)
-            _check_plain(name, key)
-    elif isinstance(settings, list | tuple):
-        for value in settings:
-            _check_plain(name, value)
-    elif isinstance(settings, str) and _SECRET.match(settings):
-        raise PrivacyRefused(
-            "a parameter is an absolute path or a URL with credentials, and would stay in the Record",
-            where=name,
-            fix="give it a name or a relative path instead",
-        )
 
 
 @dataclass(frozen=True)

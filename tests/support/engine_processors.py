@@ -5,7 +5,6 @@ They join through real entry points, which `registered` writes into a folder, so
 """
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from emstore.operation import Block, Operation, Reduction, Result
 from emstore.processor import Params
 from emstore.table import Column, Table
 from emstore.volume import Region, Volume, VolumeKind
+from planted_entry_points import planted
 
 Arrays = Sequence[npt.NDArray[Any]]
 
@@ -346,9 +346,6 @@ PACKAGE = "engine-processors"
 @contextmanager
 def registered(folder: Path) -> Iterator[None]:
     """Have the processors found through entry points, here and in every process begun from here."""
-    facts = folder / "engine_processors-7.0.dist-info"
-    facts.mkdir()
-    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: 7.0\n")
     import planted_processors
 
     lines = [f"{each.name} = engine_processors:{each.__name__}" for each in ALL]
@@ -357,23 +354,5 @@ def registered(folder: Path) -> Iterator[None]:
         for each in planted_processors.ALL
         if each is not planted_processors.Unregistered
     ]
-    (facts / "entry_points.txt").write_text("\n".join(["[emstore.processors]", *lines, ""]))
-    paths = [str(folder), str(Path(__file__).resolve().parent)]
-    before, inherited = list(sys.path), os.environ.get("PYTHONPATH")
-    sys.path[:0] = paths
-    os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *([inherited] if inherited else [])])
-    _forget()
-    try:
+    with planted(folder, PACKAGE, {registry.PROCESSORS: lines}):
         yield
-    finally:
-        sys.path[:] = before
-        if inherited is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = inherited
-        _forget()
-
-
-def _forget() -> None:
-    registry.processors.cache_clear()
-    registry.processor.cache_clear()

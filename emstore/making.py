@@ -1,0 +1,135 @@
+"""What simulating and training share: a folder for what must outlive a stop, and calling code that may raise anything."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import emstore
+from emstore.errors import EmstoreError, Interrupted, InvalidInput, Kind, ProcessingFailed, StorageFailed
+from emstore.events import Listener, Reached
+from emstore.lineage.home import home
+from emstore.provenance import environment
+from emstore.provenance.record import Software
+from emstore.registry import PluginEntry
+from emstore.store import Place, Store, Transaction, canonical, digest, resolve
+
+MEMORY: Final = 4 << 30
+"""Memory budget of the whole process unless the caller states one, bytes."""
+CPU: Final = "cpu"
+T = TypeVar("T")
+
+
+def target_of(target: str) -> tuple[Store, Place]:
+    """Return the store and the array that a target names.
+
+    Raises
+    ------
+    InvalidInput
+        Kind ``bad_ref``: not STORE/DATASET/ARRAY.
+    """
+    store, place = resolve(target)
+    if place.array is None or place.version is not None:
+        raise InvalidInput("the target must be STORE/DATASET/ARRAY", where=target, kind=Kind.BAD_REF)
+    return store, place
+
+
+@contextmanager
+def scratch(store: Store, place: Place, settings: str) -> Iterator[Path]:
+    """Give the folder of one piece of work in the user's caches: found again by the same work, deleted once it is done.
+
+    Raises
+    ------
+    StorageFailed
+        It cannot be made.
+    """
+    folder = _folder(store, place, settings)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"the folder for unfinished work cannot be made: {error.strerror}", where=str(folder), fix="set EMSTORE_HOME"
+        ) from error
+    try:
+        yield folder
+    except BaseException:
+        for each in (folder / "work", folder):
+            with contextlib.suppress(OSError):
+                each.rmdir()  # only if nothing is in it
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget(store: Store, place: Place, settings: str) -> None:
+    """Delete the folder of a piece of work that is done, in case it was killed before it could."""
+    shutil.rmtree(_folder(store, place, settings), ignore_errors=True)
+
+
+def _folder(store: Store, place: Place, settings: str) -> Path:
+    key = digest(canonical([settings, store.id, str(place)])).partition(":")[2]
+    return home() / "scratch" / key[:32]
+
+
+def teller(task: str, listener: Listener) -> Callable[[float, str], None]:
+    """Return what tells a listener how far a task is."""
+
+    def tell(share: float, what: str) -> None:
+        listener(Reached(task, min(max(float(share), 0.0), 1.0), what))
+
+    return tell
+
+
+def called(name: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Return what a plug-in's function gives.
+
+    Raises
+    ------
+    ProcessingFailed
+        It raised something that is not an error of ours.
+    """
+    try:
+        return function(*arguments)
+    except (MemoryError, EmstoreError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # a plug-in may raise anything; the rest is in the cause
+        raise ProcessingFailed(f"it raised {type(error).__name__}: {error}", where=name) from error
+
+
+@contextmanager
+def holding(task: str) -> Iterator[dict[str, Transaction]]:
+    """Give a place for the transactions that are open: whatever ends the work, the same call resumes those still in it."""
+    held: dict[str, Transaction] = {}
+    try:
+        yield held
+    except BaseException as error:
+        for transaction in held.values():
+            transaction.release()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("stopped on request", where=task, fix="run the same command again: it resumes") from error
+        raise
+
+
+def code_of(entry: PluginEntry, plugin: object) -> tuple[Software, ...]:
+    """Return the programs that took part: emstore, the plug-in's package, and the libraries it names in ``libraries``."""
+    us = Software(name="emstore", version=emstore.__version__)
+    theirs = Software(name=entry.package, version=entry.package_version)
+    names: Sequence[str] = getattr(plugin, "libraries", ())
+    return ((us,) if theirs == us else (us, theirs)) + environment.software(*names)
+
+
+def seed_of(params: Any) -> int | None:
+    """Return the parameter called ``seed``, if there is one."""
+    seed = getattr(params, "seed", None)
+    return seed if isinstance(seed, int) else None
+
+
+def device_name(device: str) -> str:
+    """Return what a device is called in a Record: nothing by which one machine is told from another."""
+    if device == CPU or find_spec("torch") is None:
+        return device.partition(":")[0]
+    import torch
+
+    return str(torch.cuda.get_device_name(torch.device(device))) if torch.cuda.is_available() else device.partition(":")[0]
