@@ -1,14 +1,16 @@
 """What memory a processor's functions take, measured in a process of its own: ``python -m emstore.testing.measure_processor``.
 
+The definition is the one a whole process is held to (see `emstore.blocks.layout`): a block takes no more than a worker is
+projected to take, and the state of a reduction, with what is found from it, no more than the reduction says.
+
 The job is JSON on standard input: the module, file and name of a `ProcessorConformance` subclass, and which of its cases. The
-answer is JSON, the last line printed. Linux only: the peak resident size is reset before every block.
+answer is JSON, the last line printed. Linux only: the peak resident size is reset before every step.
 """
 
 import gc
 import json
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from emstore.operation import Operation
 from emstore.testing import operations
 from emstore.testing.loading import load
 
+STATE = 8 << 20
+"""What a reduction's state may take that says nothing of it, bytes."""
 _HUGE = 1 << 45
 
 
@@ -34,29 +38,42 @@ def main() -> None:
             volumes = operations.copying(suite.sized(case, voxels))
             operation = suite.plan(volumes, case.params)
             layout = lay_out(operation, volumes, None, memory=_HUGE, workers=1)
-            held = max(_peaks(operation, volumes, layout.block))
-            found.append({"case": case.name, "voxels": voxels, "held": held, "projected": layout.worker_bytes})
-        del found[-len(job["voxels"]) - 1]
+            block, state = _peaks(operation, volumes, layout.block)
+            here = {"case": case.name, "voxels": voxels}
+            found.append({**here, "what": "a block", "by": "work_bytes", "held": block, "projected": layout.worker_bytes})
+            if operation.reduction is not None:
+                said = operation.reduction.state_bytes
+                projected = STATE if said is None else said(layout.block)
+                found.append({**here, "what": "the state", "by": "state_bytes", "held": state, "projected": projected})
+        found = [one for one in found if one["voxels"] in job["voxels"]]
     print(json.dumps(found))  # noqa: T201 - this is the answer
 
 
-def _peaks(operation: Operation, volumes: operations.Volumes, size: tuple[int, ...]) -> Iterator[int]:
-    """Yield the most memory that each block took beyond what there was before."""
+def _peaks(operation: Operation, volumes: operations.Volumes, size: tuple[int, ...]) -> tuple[int, int]:
+    """Return the most memory that a block took beyond what there was before, and that a reduction kept."""
     compute = Compute(operation, "it", tuple(v.data for v in volumes))
+    most = kept = 0
     found = None
     if operation.reduction is not None:
+        outset = _begin()
         state = operation.reduction.start()
         for block in operations.blocks(operation, volumes, size):
             before = _begin()
             part = compute.map(block)
-            yield _status("VmHWM") - before
+            most = max(most, _status("VmHWM") - before)
+            travels = _begin() - before  # not the state's: the block's, until it is added
             state = operation.reduction.add(state, block, part)
+            kept = max(kept, _status("VmHWM") - outset - travels)
+            del part
+        _begin()
         found = operation.reduction.finish(state)
+        kept = max(kept, _status("VmHWM") - outset)
     if operation.result is not None:
         for block in operations.blocks(operation, volumes, size):
             before = _begin()
             compute.apply(block, found)
-            yield _status("VmHWM") - before
+            most = max(most, _status("VmHWM") - before)
+    return most, kept
 
 
 def _begin() -> int:

@@ -360,7 +360,10 @@ class ProcessorConformance:
         )
 
     def test_memory_is_as_projected(self) -> None:
-        """A block takes no more memory than is projected from `work_bytes`, measured at three sizes in a process of its own."""
+        """A block takes no more memory than is projected from `work_bytes`, and a reduction's state no more than it says.
+
+        Both are measured at three sizes, in a process of its own.
+        """
         if not sys.platform.startswith("linux"):
             pytest.skip("memory is measured on Linux only")
         cls = type(self)
@@ -392,8 +395,8 @@ class ProcessorConformance:
         if done.returncode:
             pytest.fail(f"measuring ended with {done.returncode}\n{done.stderr[-2000:]}", pytrace=False)
         _report(
-            f"{found['case']}: a block of inputs of {found['voxels']} voxels takes {found['held'] >> 10} KiB, "
-            f"{found['projected'] >> 10} KiB are projected: work_bytes is too small"
+            f"{found['case']}: {found['what']} of inputs of {found['voxels']} voxels takes {found['held'] >> 10} KiB, "
+            f"{found['projected'] >> 10} KiB are projected: {found['by']} is too small"
             for found in json.loads(done.stdout.splitlines()[-1])
             if found["held"] > found["projected"] + self.spare_memory
         )

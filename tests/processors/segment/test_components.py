@@ -1,7 +1,8 @@
 """Connected components against scipy.ndimage, however the volume is cut."""
 
 import json
-from typing import Any
+import sys
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from emstore.errors import Capacity, InvalidInput
 from emstore.geometry import Axis, AxisKind
 from emstore.operation import Block, Operation
 from emstore.processors.segment import Components
+from emstore.testing import ProcessorConformance
 from emstore.volume import Volume, VolumeKind
 from sealed import volume
 
@@ -162,6 +164,18 @@ def test_more_components_than_are_accounted_for_are_refused() -> None:
         run(dots, (10, 10), maximum_parts=100)
     assert run(dots, (10, 10), maximum_parts=225).max() == 225
     assert run(dots, (30, 30), minimum_size=2, maximum_parts=1).max() == 0
+
+
+class Worst(ProcessorConformance):
+    """As many parts as there can be: every second voxel of a mask, every voxel of labels."""
+
+    processor = Components
+    volumes: ClassVar = (np.indices((4, 8, 8)).sum(0) % 2 == 1, np.arange(1, 257, dtype="u4").reshape(4, 8, 8))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
+def test_as_many_components_as_can_be_take_no_more_memory_than_is_projected() -> None:
+    Worst().test_memory_is_as_projected()
 
 
 def test_what_makes_no_sense_is_refused() -> None:
