@@ -32,7 +32,7 @@ EXPRESSIONS = (
 TERMS = {f"instrument/part {n}/setting": {"value": n, "unit": "millimeter"} for n in range(20)}
 AXES = [{"name": name, "size": 512, "spacing": 0.5, "unit": "millimeter", "origin": 0.0} for name in "zyx"]
 VOXEL = {"axes": AXES, "spacing": {"z": 0.5, "y": 0.5, "x": 0.5}, "positions": {}, "affine": None}
-VOLUME = {
+VOLUME: dict[str, Any] = {
     "kind": "image", "shape": [512, 512, 512], "dims": ["z", "y", "x"], "dtype": "uint8", "levels": ["s0", "s1"],
     "attributes": {}, "notes": [], "scale": None, "window": None,
 }  # fmt: skip
