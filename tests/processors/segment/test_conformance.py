@@ -9,7 +9,7 @@ from emstore.processors import segment
 from emstore.testing import ProcessorConformance
 
 RANDOM = np.random.default_rng(4)
-SMOOTH = ndimage.gaussian_filter(RANDOM.standard_normal((9, 22, 25)), 1.5)
+SMOOTH = ndimage.gaussian_filter(RANDOM.standard_normal((6, 13, 14)), 1.5)
 IMAGES = ((SMOOTH * 900 + 500).astype("u2"), SMOOTH[:3].astype("f4"))
 
 
