@@ -127,6 +127,7 @@ def test_every_imported_library_is_a_declared_dependency() -> None:
         "emstore/loaders": declared(extras["torch"] + extras["tensorflow"]),
         "emstore/processing": declared(extras["torch"]),
         "emstore/processors": declared(extras["bm3d"] + extras["torch"]),
+        "emstore/simulators": declared(extras["stem"]),
     }
     missing = {
         f"{name} imports {library}"
