@@ -24,6 +24,12 @@ class Reader(Protocol):
     inputs: ClassVar[tuple[str, ...]]
 
 
+def roles(plugin: Reader, given: int) -> tuple[str, ...]:
+    """Return the role of each of so many inputs; the last role, written with a ``*``, is that of all the rest."""
+    *first, last = plugin.inputs or ("",)
+    return (*first, last.removesuffix("*"))[:given] + (last.removesuffix("*"),) * (given - len(plugin.inputs))
+
+
 def check_count(plugin: Reader, given: int) -> None:
     """Refuse another number of inputs than a plug-in takes.
 
@@ -32,11 +38,13 @@ def check_count(plugin: Reader, given: int) -> None:
     InvalidInput
         Naming what each is for.
     """
-    if given != len(plugin.inputs):
-        raise InvalidInput(
-            f"it takes {len(plugin.inputs)} input{'s' * (len(plugin.inputs) != 1)} ({', '.join(plugin.inputs)}), not {given}",
-            where=plugin.name,
-        )
+    least = len(plugin.inputs)
+    more = bool(plugin.inputs) and plugin.inputs[-1].endswith("*")
+    if given == least or (more and given > least):
+        return
+    named = ", ".join(role.replace("*", " ...") for role in plugin.inputs)
+    count = f"{least} or more inputs" if more else f"{least} input{'s' * (least != 1)}"
+    raise InvalidInput(f"it takes {count} ({named}), not {given}", where=plugin.name)
 
 
 def checked(plugin: Plugin, params: Mapping[str, Any], verb: str = "processors") -> Any:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict
 
 from emstore.operation import Operation
+from emstore.table import Table
 from emstore.volume import Volume
 
 
@@ -23,7 +24,13 @@ class Params(BaseModel):
 
 @runtime_checkable
 class Processor(Protocol):
-    """Makes a new version from others."""
+    """Makes a new version from others.
+
+    Two further attributes are for those that need them. ``tables: ClassVar[tuple[str, ...]]`` names the roles (without a
+    ``*``) that a table may serve. ``weights: ClassVar[tuple[str, ...]]`` names the network architectures it works with: its
+    parameters then have a field ``weights: str``, the name of weights that come with emstore or the REF of a version, and
+    `plan` takes them as the keyword ``weights``, an `emstore.weights.Weights`. They are cited in the Record by the engine.
+    """
 
     name: ClassVar[str]
     """``family.method``, lower case, the same as the entry point's."""
@@ -32,19 +39,26 @@ class Processor(Protocol):
     summary: ClassVar[str]
     """One line for `emstore processors`: what it does, in the imperative without a full stop, and, if published, by whom."""
     inputs: ClassVar[tuple[str, ...]]
-    """Role of every input, in order, e.g. ``("image",)`` or ``("image", "reference")``."""
+    """Role of every input, in order, e.g. ``("image",)`` or ``("image", "reference")``. A last one that ends in ``*``, as in
+    ``("image", "library*")``, is the role of one or more inputs."""
     params: ClassVar[type[Params]]
     """Its parameters."""
 
-    def plan(self, volumes: Sequence[Volume], params: Any) -> Operation:
+    def plan(self, volumes: Sequence[Any], params: Any) -> Operation | Table:
         """Say what to do; cheap, reads no values.
 
         Parameters
         ----------
-        volumes : sequence of Volume
-            One per role, in order.
+        volumes : sequence of Volume (or Table, for a role in ``tables``)
+            One per role, in order. Tables are in memory. `Block.inputs`, `Operation.reads` and the arrays that the operation's
+            functions get leave them out: they are of the volumes only.
         params : Params
             An instance of `params`.
+
+        Returns
+        -------
+        Operation
+            Or the Table that is the result, where all inputs are tables.
 
         Raises
         ------

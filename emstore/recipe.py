@@ -22,6 +22,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -31,15 +32,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_jsonable_python
 
 from emstore import registry
-from emstore.arguments import check_count, checked
+from emstore.arguments import check_count, checked, roles
 from emstore.blocks.compute import CPU
 from emstore.blocks.executors import Executor
+from emstore.blocks.weights import used
 from emstore.errors import EmstoreError, InvalidInput, Kind, NotFound
 from emstore.events import Listener, silent
-from emstore.processing import DEFAULT_MEMORY, Processed, check_fits, process, promised
+from emstore.processing import DEFAULT_MEMORY, Processed, check_fits, operation_of, process, promised
 from emstore.provenance.record import Step
 from emstore.store import Version, canonical, digest, open_version, resolve
 from emstore.store.layout import check_name
+from emstore.table import Table
 from emstore.volume import Volume
 
 LARGEST: Final = 1 << 18
@@ -301,19 +304,45 @@ def _order(recipe: Recipe) -> list[str]:
 
 def _rehearse(recipe: Recipe, given: Mapping[str, Version], *, memory: int, pyramid: bool) -> None:
     """Plan every step for what it will be given, so that no hour of work goes before an error that could be known."""
-    volumes: dict[str, Volume | None] = {name: None if v.is_table else v.volume() for name, v in given.items()}
+    known: dict[str, Volume | Version | _Later] = {name: v if v.is_table else v.volume() for name, v in given.items()}
     for step in recipe.steps:
         processor = registry.processor(step.processor)
         with _at(recipe.where(step.name)):
-            taken: list[Volume] = []
-            for name in step.inputs:
-                volume = volumes[name]
-                if volume is None:
-                    raise InvalidInput(f"{name!r} is a table, which no processor reads", fix="take what it was measured on")
-                taken.append(volume)
-            operation = processor.plan(tuple(taken), checked(processor, step.params))
-            check_fits(operation, tuple(taken), memory=memory, pyramid=pyramid)
-            volumes[step.name] = None if operation.result is None else promised(operation, operation.result, taken)
+            taken: list[Volume | Table] = []
+            later = False
+            for role, name in zip(roles(processor, len(step.inputs)), step.inputs, strict=True):
+                each = known[name]
+                if isinstance(each, Version | _Later) and each is not _Later.ANYTHING:
+                    if role not in getattr(processor, "tables", ()):
+                        raise InvalidInput(
+                            f"{name!r} is a table, which {processor.name} does not read as its {role}",
+                            fix="take what it was measured on",
+                        )
+                if isinstance(each, _Later):
+                    later = True
+                else:
+                    taken.append(each.table() if isinstance(each, Version) else each)
+            params = checked(processor, step.params)
+            weights = used(processor, params)
+            if later:  # what it makes of a table that is not there yet cannot be known
+                known[step.name] = _Later.ANYTHING if any(_read_by_block(known[name]) for name in step.inputs) else _Later.TABLE
+                continue
+            operation = operation_of(processor, taken, params, weights)
+            volumes = tuple(each for each in taken if isinstance(each, Volume))
+            if volumes:
+                check_fits(operation, volumes, memory=memory, pyramid=pyramid)
+            known[step.name] = _Later.TABLE if operation.result is None else promised(operation, operation.result, volumes)
+
+
+class _Later(Enum):
+    """What is not made yet, so that what is made of it cannot be planned."""
+
+    TABLE = "a table"
+    ANYTHING = "a table or an image"
+
+
+def _read_by_block(each: "Volume | Version | _Later") -> bool:
+    return isinstance(each, Volume) or each is _Later.ANYTHING
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from emstore.events import Listener, silent
 from emstore.geometry import AxisKind, Grid
 from emstore.ingestion import ingest
 from emstore.inspection import choose, open_source
+from emstore.lineage.records import WEIGHTS
 from emstore.processing import DEFAULT_MEMORY, process
 from emstore.provenance.record import Input, Record
 from emstore.simulation import simulate
@@ -112,17 +113,18 @@ def reproduce(
     record = version.record
     again: Callable[[str], Version]
     if sources and record.activity.type != "ingest":
-        raise InvalidInput("it was not made from files", where=version.ref, fix="leave the files out")
+        raise InvalidInput("it was made from other versions or parameters, not from files", where=version.ref, fix="leave the files out")
     if record.activity.type == "process":
         known = [version.store, *map(open_store, stores)]
-        inputs = [_find(cited, version, known) for cited in record.inputs]
+        inputs = [_find(cited, version, known) for cited in record.inputs if cited.role != WEIGHTS]
+        weights = {WEIGHTS: _find(cited, version, known) for cited in record.inputs if cited.role == WEIGHTS}
 
         def again(target: str) -> Version:
             return process(
                 str(record.params["processor"]),
                 inputs,
                 target,
-                params=record.params["params"],
+                params={**record.params["params"], **weights},
                 memory=memory,
                 executor=executor,
                 device=device or str(record.params["device"]),

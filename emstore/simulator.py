@@ -27,7 +27,10 @@ class Simulated:
 
 @runtime_checkable
 class Simulator(Protocol):
-    """Makes versions from parameters."""
+    """Makes versions from parameters.
+
+    A further attribute ``libraries: ClassVar[tuple[str, ...]]`` may name the distributions whose versions belong in the Record.
+    """
 
     name: ClassVar[str]
     """Lower case, the same as the entry point's."""

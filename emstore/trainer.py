@@ -15,7 +15,10 @@ from emstore.work import Bench
 
 @runtime_checkable
 class Trainer(Protocol):
-    """Fits a network to versions."""
+    """Fits a network to versions.
+
+    A further attribute ``libraries: ClassVar[tuple[str, ...]]`` may name the distributions whose versions belong in the Record.
+    """
 
     name: ClassVar[str]
     """Lower case, the same as the entry point's."""
@@ -24,7 +27,7 @@ class Trainer(Protocol):
     summary: ClassVar[str]
     """One line: which network, which loss and, if published, by whom."""
     inputs: ClassVar[tuple[str, ...]]
-    """Role of every input, in order, e.g. ``("training", "validation")``."""
+    """Role of every input, in order, e.g. ``("training", "validation")``; the last may end in ``*``, as a processor's."""
     params: ClassVar[type[Params]]
     """Its parameters; one called ``seed`` is what all chance comes from."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import emstore
 from emstore import making, registry
-from emstore.arguments import check_count, check_plain, checked
+from emstore.arguments import check_count, check_plain, checked, roles
 from emstore.errors import Damaged, InvalidInput
 from emstore.events import Finished, Listener, Noted, silent
 from emstore.provenance import environment
@@ -171,7 +171,7 @@ class _Work:
                     id=version.id,
                     store=None if version.store.id == held.store_id else version.store.id,
                 )
-                for role, version in zip(trainer.inputs, self.versions, strict=True)
+                for role, version in zip(roles(trainer, len(self.versions)), self.versions, strict=True)
             ),
             params=facts,
             params_digest=digest(canonical(facts)),

@@ -13,7 +13,9 @@ from typing import Any
 
 from emstore import registry
 from emstore.blocks.compute import CPU, Blocks, Compute, Cuts, Shape
+from emstore.blocks.weights import planned, reopened
 from emstore.errors import Conflict
+from emstore.operation import Operation
 from emstore.store import Outpost, Place, open_store, open_version
 from emstore.store.documents import ManifestEntry
 from emstore.store.plan import Level, VersionPlan
@@ -114,6 +116,8 @@ class Order:
     cuts: Cuts
     tile: Shape
     device: str = CPU
+    weights: tuple[str, str] | None = None
+    """Where the weights are that the processor works with, and their digest."""
     found: Any = None
 
     def open(self) -> Work:
@@ -123,9 +127,11 @@ class Order:
         for version, (_, _, sealed) in zip(versions, self.inputs, strict=True):
             if version.id != sealed:
                 raise Conflict("it is not the version that was asked for", where=version.ref)
-        volumes = [version.volume() for version in versions]
-        operation = processor.plan(volumes, processor.params.model_validate(self.params))
-        arrays = tuple(version.array(workers=1) for version in versions)
+        inputs = [version.table() if version.is_table else version.volume() for version in versions]
+        used = None if self.weights is None else reopened(self.weights)
+        operation = planned(processor, inputs, processor.params.model_validate(self.params), used)
+        assert isinstance(operation, Operation)  # where it is a table, no work goes to other processes
+        arrays = tuple(version.array(workers=1) for version in versions if not version.is_table)
         compute = Compute(operation, self.processor, arrays, self.device)
         sink = None
         if self.target is not None:

@@ -4,7 +4,7 @@
 the seal.
 """
 
-from emstore.processing.plan import DEFAULT_MEMORY, check_fits, promised
+from emstore.processing.plan import DEFAULT_MEMORY, check_fits, operation_of, promised
 from emstore.processing.run import Processed, process
 
-__all__ = ["DEFAULT_MEMORY", "Processed", "check_fits", "process", "promised"]
+__all__ = ["DEFAULT_MEMORY", "Processed", "check_fits", "operation_of", "process", "promised"]

@@ -1,7 +1,7 @@
 """What a process will read and write and the memory it takes, found and checked before anything is touched."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -9,16 +9,18 @@ import numpy.typing as npt
 
 import emstore
 from emstore import registry
-from emstore.arguments import check_count, check_plain, checked
+from emstore.arguments import check_count, check_plain, checked, roles
 from emstore.blocks.executors import Executor, Threads
 from emstore.blocks.layout import Layout, lay_out
-from emstore.errors import Capacity, Kind
+from emstore.blocks.weights import Used, planned, used
+from emstore.errors import Capacity, InvalidInput, Kind
 from emstore.header import Header
-from emstore.operation import Operation, Result
+from emstore.operation import Operation, Reduction, Result
 from emstore.processing import device as devices
 from emstore.processor import Processor
 from emstore.store import Version, canonical, digest, open_version, plan_version
 from emstore.store.plan import VersionPlan, cpu_count, project, same_plan
+from emstore.table import Table
 from emstore.volume import Region, Volume
 
 DEFAULT_MEMORY: Final = 1 << 30
@@ -36,14 +38,22 @@ class Planned:
     versions: tuple[Version, ...]
     """What is read, in the order of the processor's roles."""
     volumes: tuple[Volume, ...]
+    """Those of them that are read block by block; the others are tables."""
+    weights: Used | None
     params: Mapping[str, Any]
     """As a Record holds them."""
     operation: Operation
     plan: VersionPlan | None
     """How the result is written; none for a table."""
-    layout: Layout
+    layout: Layout | None
+    """How it is cut up; ``None`` where it is made from tables alone."""
     executor: Executor
     device: str
+
+    @property
+    def images(self) -> tuple[Version, ...]:
+        """What `volumes` are opened from."""
+        return tuple(version for version in self.versions if not version.is_table)
 
     def facts(self) -> dict[str, Any]:
         """Return all that shapes the result but the inputs and the code."""
@@ -58,6 +68,9 @@ class Planned:
     def settings(self) -> str:
         """Return the digest by which a rerun finds what is there."""
         plugin = registry.processors()[self.processor.name]
+        facts = self.facts()
+        if self.weights is not None:  # it is their numbers that count, wherever they lie
+            facts["params"]["weights"] = self.weights.weights.digest
         return digest(
             canonical(
                 {
@@ -66,7 +79,7 @@ class Planned:
                     "package": [plugin.package, plugin.package_version],
                     "inputs": [version.id for version in self.versions],
                     "models": [model.digest for model in self.operation.models],
-                    **self.facts(),
+                    **facts,
                 }
             )
         )
@@ -98,8 +111,14 @@ def plan_process(
     check_count(processor, len(inputs))
     given = checked(processor, params)
     versions = tuple(open_version(ref) for ref in inputs)
-    volumes = tuple(version.volume() for version in versions)
-    operation = processor.plan(volumes, given)
+    contents = tuple(content(processor, role, v) for role, v in zip(roles(processor, len(versions)), versions, strict=True))
+    volumes = tuple(each for each in contents if isinstance(each, Volume))
+    weights = used(processor, given)
+    operation = operation_of(processor, contents, given, weights)
+    settings = given.model_dump(mode="json")
+    if weights is not None:
+        settings["weights"] = weights.called
+    check_plain(name, settings)
     executor = executor or Threads(cpu_count())
     device = devices.choose(operation, name, device)
     workers, processes, device_memory = executor.threads, executor.processes, devices.memory(device)
@@ -113,11 +132,53 @@ def plan_process(
         share = memory // processes
         return plan, lay_out(operation, volumes, plan, memory=share, workers=workers, device_memory=device_memory)
 
+    if not volumes:
+        return Planned(processor, versions, volumes, weights, settings, operation, None, None, executor, device)
     plan, layout = _within(memory, arrange)
     executor = executor.within(layout.workers)
-    settings = given.model_dump(mode="json")
-    check_plain(name, settings)
-    return Planned(processor, versions, volumes, settings, operation, plan, layout, executor, device)
+    return Planned(processor, versions, volumes, weights, settings, operation, plan, layout, executor, device)
+
+
+def content(processor: Processor, role: str, version: Version) -> Volume | Table:
+    """Return what a version holds for a role: a table where the processor reads one there, else a volume.
+
+    Raises
+    ------
+    InvalidInput
+        It holds something that the processor does not read there.
+    """
+    if not version.is_table:
+        return version.volume()
+    if role not in getattr(processor, "tables", ()):
+        raise InvalidInput(
+            f"this version holds a table, which {processor.name} does not read as its {role}",
+            where=version.ref,
+            fix="give what it was measured on",
+        )
+    return version.table()
+
+
+def operation_of(processor: Processor, contents: Sequence[Volume | Table], params: Any, weights: Used | None) -> Operation:
+    """Return what a processor does with its inputs; what it made of tables at once becomes an operation that only gives it.
+
+    Raises
+    ------
+    InvalidInput
+        The inputs or parameters make no sense, or the processor does not keep its contract.
+    """
+    made = planned(processor, contents, params, weights)
+    images = any(isinstance(each, Volume) for each in contents)
+    if isinstance(made, Table):
+        if images:
+            raise InvalidInput("it made a table without reading its images", where=processor.name, fix="report it to its author")
+        table = made
+        made = Operation(None, reduction=Reduction(lambda block, arrays: None, lambda: table, lambda s, b, p: s, lambda s: s))
+    if not images and made.result is not None:
+        raise InvalidInput("it makes an image of tables alone", where=processor.name, fix="report it to its author")
+    if weights is None:
+        return made
+    others = tuple(model for model in made.models if model.digest != weights.model.digest)
+    return replace(made, models=(weights.model, *others))
 
 
 @dataclass(frozen=True)

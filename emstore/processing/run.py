@@ -14,12 +14,15 @@ from typing import Any, Final
 
 import emstore
 from emstore import registry
+from emstore.arguments import roles
 from emstore.blocks.compute import CPU, Compute, grid_of, where
 from emstore.blocks.executors import Executor, Line
+from emstore.blocks.layout import Layout
 from emstore.blocks.runner import in_order, run
 from emstore.blocks.work import Done, Order, Task, Work, mapping, writing
 from emstore.errors import Interrupted, InvalidInput, Kind
 from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
+from emstore.lineage.records import WEIGHTS
 from emstore.operation import Block, Reduction
 from emstore.processing import device as devices
 from emstore.processing.plan import DEFAULT_MEMORY, Planned, plan_process, promised
@@ -141,43 +144,52 @@ class _Run:
         """Make everything and seal it."""
         planned, operation = self.planned, self.planned.operation
         started = datetime.now(UTC)
-        work, order = self._prepared()
-        mapped = prod(planned.layout.blocks.shape) if operation.reduction is not None else 0
+        layout = planned.layout
+        if layout is None:
+            self.listener(Started(self.task, 0))
+            assert operation.reduction is not None
+            self._seal_found(operation.reduction.finish(operation.reduction.start()), partial(self._record, started, ()))
+            return
+        work, order = self._prepared(layout)
+        mapped = prod(layout.blocks.shape) if operation.reduction is not None else 0
         made = 0 if planned.plan is None else planned.plan.nbytes
-        self.listener(Started(self.task, mapped + made, planned.layout.projected))
+        self.listener(Started(self.task, mapped + made, layout.projected))
         notes = () if operation.result is None else operation.result.notes
         for note in notes:
             self.listener(Noted(self.task, note))
-        found = None if operation.reduction is None else self._reduce(operation.reduction, work, order)
+        found = None if operation.reduction is None else self._reduce(operation.reduction, layout, work, order)
         record = partial(self._record, started, notes)
         if operation.result is None:
-            if not isinstance(found, Table):
-                raise InvalidInput(f"the processor {planned.processor.name} gave no table", fix="report it to its author")
-            seal_table(self.held, found, record)
+            self._seal_found(found, record)
             return
         assert planned.plan is not None
         volume = promised(operation, operation.result, planned.volumes)
         if operation.tell is not None:
             volume = replace(volume, attributes={**volume.attributes, **operation.tell(found)})
         work.found = found
-        stored = sum(v.info.contents.nbytes for v in planned.versions) / sum(v.nbytes for v in planned.volumes)
+        stored = sum(v.info.contents.nbytes for v in planned.images) / sum(v.nbytes for v in planned.volumes)
         seal_volume(
             self.held,
             volume,
             planned.plan,
             record,
-            levels=partial(self._write, planned.plan, work, replace(order, found=found)),
+            levels=partial(self._write, planned.plan, layout, work, replace(order, found=found)),
             ratio=min(1.0, stored),
         )
 
-    def _prepared(self) -> tuple[Work, Order]:
+    def _seal_found(self, found: Any, record: Callable[[], Record]) -> None:
+        if not isinstance(found, Table):
+            raise InvalidInput(f"the processor {self.planned.processor.name} gave no table", fix="report it to its author")
+        seal_table(self.held, found, record)
+
+    def _prepared(self, layout: Layout) -> tuple[Work, Order]:
         """Return the work for this process, and for others the order to open the same."""
         planned = self.planned
         free = devices.memory(planned.device)
         slots: AbstractContextManager[Any] = nullcontext()
         if free is not None:
-            slots = Semaphore(max(1, free // max(1, planned.layout.device_bytes)))
-        arrays = tuple(version.array(workers=1) for version in planned.versions)
+            slots = Semaphore(max(1, free // max(1, layout.device_bytes)))
+        arrays = tuple(version.array(workers=1) for version in planned.images)
         compute = Compute(planned.operation, planned.processor.name, arrays, planned.device, slots)
         order = Order(
             planned.processor.name,
@@ -185,20 +197,21 @@ class _Run:
             tuple((v.store.url, str(v.place), v.id) for v in planned.versions),
             (self.held.backend.url, str(self.held.place)),
             planned.plan,
-            planned.layout.blocks.cuts,
-            planned.layout.tile,
+            layout.blocks.cuts,
+            layout.tile,
             planned.device,
+            None if planned.weights is None else planned.weights.address,
         )
-        return Work(compute, planned.layout.blocks, planned.plan, planned.layout.tile, self.held), order
+        return Work(compute, layout.blocks, planned.plan, layout.tile, self.held), order
 
-    def _reduce(self, reduction: Reduction, work: Work, order: Order) -> Any:
+    def _reduce(self, reduction: Reduction, layout: Layout, work: Work, order: Order) -> Any:
         state = reduction.start()
 
         def add(block: Block, part: Any) -> None:
             nonlocal state
             state = reduction.add(state, block, part)
 
-        blocks = self.planned.layout.blocks
+        blocks = layout.blocks
         take = in_order(blocks, add)
 
         def done(answer: Done) -> None:
@@ -209,7 +222,7 @@ class _Run:
             self._through(line, work, mapping(blocks), done)
         return reduction.finish(state)
 
-    def _write(self, plan: VersionPlan, work: Work, order: Order) -> set[str]:
+    def _write(self, plan: VersionPlan, layout: Layout, work: Work, order: Order) -> set[str]:
         """Write the shards of every level, each when the one below is whole; return the keys of those that hold nothing."""
         empty: set[str] = set()
 
@@ -221,22 +234,21 @@ class _Run:
             done(answer)
             self._advance(answer)
 
-        self._remember(plan)
+        self._remember(plan, layout.workers)
         with self.planned.executor.doing(work, order) as line:
             for level in plan.levels:
                 first = level.number == 0
-                tasks = writing(plan, level, self.planned.layout.task if first else level.shard, self.held, empty)
+                tasks = writing(plan, level, layout.task if first else level.shard, self.held, empty)
                 self._through(line, work, self._missing(tasks, plan), made if first else done)
         return empty
 
-    def _remember(self, plan: VersionPlan) -> None:
+    def _remember(self, plan: VersionPlan, workers: int) -> None:
         """Hash what an earlier attempt wrote, several objects at once: the tasks, made one by one, then find it known."""
         earlier = self.held.earlier
         if not earlier:
             return
         keys = (level.shard_key(at) for level in plan.levels for at in product(*map(range, level.shards)))
-        planned = self.planned
-        with ThreadPoolExecutor(min(planned.executor.processes * planned.layout.workers, cpu_count()), "hash") as pool:
+        with ThreadPoolExecutor(min(self.planned.executor.processes * workers, cpu_count()), "hash") as pool:
             for _ in pool.map(self.held.have, (key for key in keys if key in earlier)):
                 pass
 
@@ -266,6 +278,9 @@ class _Run:
         us = Software(name="emstore", version=emstore.__version__)
         theirs = Software(name=plugin.package, version=plugin.package_version)
         facts = planned.facts()
+        cited = list(zip(roles(planned.processor, len(planned.versions)), planned.versions, strict=True))
+        if planned.weights is not None and planned.weights.version is not None:
+            cited.append((WEIGHTS, planned.weights.version))
         return Record(
             activity=Activity(id=f"urn:uuid:{uuid.uuid4()}", type="process", name=name, started=started, ended=datetime.now(UTC)),
             inputs=tuple(
@@ -275,7 +290,7 @@ class _Run:
                     id=version.id,
                     store=None if version.store.id == self.held.store_id else version.store.id,
                 )
-                for role, version in zip(planned.processor.inputs, planned.versions, strict=True)
+                for role, version in cited
             ),
             params=facts,
             params_digest=digest(canonical(facts)),

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from emstore import create_store, registry
 from emstore.blocks.compute import Compute, evaluate
+from emstore.blocks.weights import planned, used
 from emstore.errors import EmstoreError, InvalidInput
 from emstore.operation import Operation
 from emstore.processor import Params, Processor
@@ -90,7 +91,10 @@ class ProcessorConformance:
 
     def plan(self, volumes: Volumes, params: Any) -> Operation:
         """Return the plan of a new instance."""
-        return self.processor().plan(volumes, params)
+        processor = self.processor()
+        made = planned(processor, volumes, params, used(processor, params))
+        assert isinstance(made, Operation), "the suite is for what is done block by block"
+        return made
 
     def sized(self, case: ProcessorCase, voxels: int) -> Volumes:
         """Return a case's inputs with about so many voxels; override where repeating them makes no sense."""
