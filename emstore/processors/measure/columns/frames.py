@@ -88,7 +88,7 @@ class Columns:
 
     name: ClassVar[str] = "measure.columns"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Measure the atomic columns of every frame by joint Gaussian fits, with standard errors (after StatSTEM)"
+    summary: ClassVar[str] = "Measure atomic columns of every frame by joint Gaussian fits, with standard errors (after StatSTEM)"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = ColumnsParams
 
