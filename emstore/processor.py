@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 
 from emstore.operation import Operation
 from emstore.table import Table
-from emstore.volume import Volume
 
 
 class Params(BaseModel):

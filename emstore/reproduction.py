@@ -113,11 +113,13 @@ def reproduce(
     record = version.record
     again: Callable[[str], Version]
     if sources and record.activity.type != "ingest":
-        raise InvalidInput("it was made from other versions or parameters, not from files", where=version.ref, fix="leave the files out")
+        raise InvalidInput(
+            "it was made from other versions or parameters, not from files", where=version.ref, fix="leave the files out"
+        )
     if record.activity.type == "process":
         known = [version.store, *map(open_store, stores)]
         inputs = [_find(cited, version, known) for cited in record.inputs if cited.role != WEIGHTS]
-        weights = {WEIGHTS: _find(cited, version, known) for cited in record.inputs if cited.role == WEIGHTS}
+        weights = {cited.role: _find(cited, version, known) for cited in record.inputs if cited.role == WEIGHTS}
 
         def again(target: str) -> Version:
             return process(
