@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 
 NAMES = ("startup", "store_read", "ingest", "store_write", "store_memory", "lineage")
-"""What is measured when nothing is named; `ingest_memory` takes a quarter of an hour, and so has to be asked for."""
+"""What is measured when nothing is named; `ingest_memory` and `process_memory` take a quarter of an hour or more, and so have
+to be asked for."""
 
 
 def hardware() -> dict[str, Any]:
@@ -46,7 +47,7 @@ def rows(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=NAMES, help=f"some of: {', '.join(NAMES)}, ingest_memory")
+    parser.add_argument("names", nargs="*", default=NAMES, help=f"some of: {', '.join(NAMES)}, ingest_memory, process_memory")
     parser.add_argument("--gigabytes", type=float, default=6.0, help="size of each input of ingest_memory (6)")
     asked = parser.parse_args()
     results: dict[str, Any] = {"hardware": hardware()}
