@@ -106,7 +106,7 @@ def show_one(out: "Output", word: str, entry: "PluginEntry", loaded: Any) -> Non
                 (word, f"{entry.name}, version {loaded.version}"),
                 ("package", f"{entry.package} {entry.package_version}"),
                 ("what it does", loaded.summary),
-                ("takes", ", ".join(inputs) or None),
+                ("takes", ", ".join(inputs).replace("*", " ...") or None),
             ]
         )
         if params:

@@ -16,7 +16,11 @@ from sealed import seal, volume
 
 @pytest.fixture(scope="package", autouse=True)
 def makers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    groups = {registry.SIMULATORS: planted_makers.SIMULATORS, registry.TRAINERS: planted_makers.TRAINERS}
+    groups = {
+        registry.SIMULATORS: planted_makers.SIMULATORS,
+        registry.TRAINERS: planted_makers.TRAINERS,
+        registry.PROCESSORS: planted_makers.PROCESSORS,
+    }
     with planted(tmp_path_factory.mktemp("makers"), planted_makers.PACKAGE, groups):
         yield
 

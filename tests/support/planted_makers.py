@@ -1,4 +1,7 @@
-"""A simulator and a trainer small enough to be killed at any step, which tell in a file what they did (``PLANTED_LOG``)."""
+"""A simulator and a trainer small enough to be killed at any step, which tell in a file what they did (``PLANTED_LOG``).
+
+And processors that work with weights, with tables, and with any number of inputs.
+"""
 
 import json
 import os
@@ -15,6 +18,7 @@ from pydantic import Field
 import emstore
 from emstore.geometry import Axis, AxisKind, Grid
 from emstore.header import Header
+from emstore.operation import Block, Operation, Result
 from emstore.processor import Params
 from emstore.simulator import Simulated
 from emstore.table import Column, Table
@@ -25,6 +29,11 @@ from emstore.work import Bench
 PACKAGE = "planted-makers"
 SIMULATORS = ("planted.spots = planted_makers:Spots",)
 TRAINERS = ("planted.mean = planted_makers:Mean",)
+PROCESSORS = (
+    "planted.add = planted_makers:Add",
+    "planted.tally = planted_makers:Tally",
+    "planted.marked = planted_makers:Marked",
+)
 
 
 def log(line: str) -> None:
@@ -155,3 +164,62 @@ class Mean:
             {"validation": float(((validation - done["mean"]) ** 2).mean()), "epochs": params.epochs},
             ("Learnt the mean.",),
         )
+
+
+class AddParams(Params):
+    weights: str = Field("planted-shipped", description="name or REF of the weights")
+    offset: float = Field(0.0, description="what is added besides")
+
+
+class Add:
+    """Adds what was learnt, in every block."""
+
+    name: ClassVar[str] = "planted.add"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "Add what was learnt"
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
+    params: ClassVar[type[Params]] = AddParams
+    weights: ClassVar[tuple[str, ...]] = ("planted",)
+
+    def plan(self, volumes: Sequence[Volume], params: AddParams, *, weights: Weights) -> Operation:
+        added = float(weights.arrays["layer/mean"][0]) + params.offset
+
+        def apply(block: Block, arrays: Sequence[Any], found: Any) -> npt.NDArray[Any]:
+            return (arrays[0] + added).astype("f4")  # type: ignore[no-any-return]
+
+        return Operation(Result.like(volumes[0], dtype=np.dtype("f4")), apply)
+
+
+class Tally:
+    """Counts the rows of tables, and their mean height."""
+
+    name: ClassVar[str] = "planted.tally"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "Tally columns"
+    inputs: ClassVar[tuple[str, ...]] = ("columns*",)
+    params: ClassVar[type[Params]] = Params
+    tables: ClassVar[tuple[str, ...]] = ("columns",)
+
+    def plan(self, tables: Sequence[Any], params: Params) -> Table:
+        return Table("tally", {"rows": Column(np.array([table.rows for table in tables]))}, {"tables": len(tables)})
+
+
+class Marked:
+    """Puts every column of a table into an image, or counts what the image has there."""
+
+    name: ClassVar[str] = "planted.marked"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "Mark columns"
+    inputs: ClassVar[tuple[str, ...]] = ("image", "columns", "others*")
+    params: ClassVar[type[Params]] = Params
+    tables: ClassVar[tuple[str, ...]] = ("columns",)
+
+    def plan(self, inputs: Sequence[Any], params: Params) -> Operation:
+        image, table, *others = inputs
+        height = float(table.columns["y"].values.sum())
+
+        def apply(block: Block, arrays: Sequence[Any], found: Any) -> npt.NDArray[Any]:
+            assert len(arrays) == len(block.inputs) == 1 + len(others)
+            return (sum(arrays) + height).astype("f4")  # type: ignore[no-any-return, union-attr]
+
+        return Operation(Result.like(image, dtype=np.dtype("f4")), apply)
