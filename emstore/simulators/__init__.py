@@ -1,0 +1,1 @@
+"""Data made from a description alone, with the truth beside it."""
