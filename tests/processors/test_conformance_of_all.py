@@ -12,7 +12,7 @@ OURS = sorted(name for name, plugin in registry.processors().items() if plugin.p
 
 
 def module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"seen_{path.parent.name}", path)
+    spec = importlib.util.spec_from_file_location(f"seen_{path.parent.name}_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
@@ -23,7 +23,8 @@ def module(path: Path) -> ModuleType:
 def test_every_processor_is_under_the_public_suite() -> None:
     tested = {
         found.processor.name
-        for path in HERE.glob("*/test_conformance.py")
+        for path in HERE.glob("*/test_*.py")
+        if "(ProcessorConformance)" in path.read_text()
         for name, found in vars(module(path)).items()
         if name.startswith("Test") and isinstance(found, type) and issubclass(found, ProcessorConformance)
     }

@@ -6,8 +6,8 @@ from emstore import registry
 
 OURS = sorted(name for name, plugin in registry.processors().items() if plugin.package == "emstore")
 VERBS = {
-    "Average", "Correct", "Count", "Cut", "Filter", "Give", "Label", "Map", "Measure", "Minimise", "Move", "Part", "Put",
-    "Replace", "Smooth", "Take",
+    "Add", "Average", "Correct", "Count", "Cut", "Filter", "Give", "Label", "Map", "Measure", "Minimise", "Move", "Part", "Put",
+    "Replace", "Simulate", "Smooth", "Sum", "Take",
 }  # fmt: skip
 
 

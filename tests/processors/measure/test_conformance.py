@@ -5,7 +5,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from emstore.processors import measure
-from emstore.testing import ProcessorConformance
+from emstore.testing import ProcessorConformance, operations
+from emstore.testing.processors import ProcessorCase
+from emstore.volume import Volume
 
 RANDOM = np.random.default_rng(2)
 
@@ -68,3 +70,24 @@ class TestRocCurve(Measured):
     processor = measure.RocCurve
     volumes = tuple((a, b > 100) for a, b in IMAGES)
     params = ({"range": [0, 300], "bins": 40},)
+
+
+def lattice(frames: int, height: int, width: int) -> np.ndarray[Any, Any]:
+    """Gaussian columns nine pixels apart on a noisy background."""
+    y, x = np.mgrid[:height, :width].astype("f8")
+    clean = sum(np.exp(-((y - v) ** 2 + (x - u) ** 2) / 5) for v in range(6, height - 4, 9) for u in range(7, width - 4, 9))
+    return (100 + 900 * np.asarray(clean) + RANDOM.normal(0, 5, (frames, height, width))).astype("f4")
+
+
+class TestColumns(Measured):
+    processor = measure.Columns
+    volumes = (lattice(3, 24, 33),)
+    params = ({"radius": 4}, {"radius": 4, "edges": "drop"})
+    examples = 3
+
+    def sized(self, case: ProcessorCase, voxels: int) -> tuple[Volume, ...]:
+        """Return more frames, not larger ones, and less than asked for: a frame is fitted as a whole, which takes its time."""
+        [volume] = case.volumes
+        values = volume.data[tuple(slice(0, n) for n in volume.shape)]
+        times = max(1, voxels // 64 // values.size)
+        return (operations.with_values(volume, np.tile(values, (times, 1, 1))),)
