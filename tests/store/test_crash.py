@@ -67,7 +67,7 @@ def test_killed_between_every_two_storage_operations(place: tuple[str, dict[str,
 
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
     (tmp_path / "slices").mkdir()
-    slices = make_slices(tmp_path / "slices", 80, 512, 640)
+    slices = make_slices(tmp_path / "slices", 80, 320, 400)
     store = str(tmp_path / "lab.zarr")
     emstore.create_store(store)
     result = crash("moments", store, slices, {}, kills=50, seed=11)

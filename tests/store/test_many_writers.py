@@ -16,7 +16,9 @@ from emstore.store import Place, open_store, verify
 from emstore.store.transaction import numbers
 from seaweed import Seaweed
 
-WRITERS, COMMITS = 16, 20
+WRITERS = 16
+COMMITS = int(os.environ.get("EMSTORE_COMMITS", "6"))
+"""Commits of each; 20 in a long run."""
 
 
 def commit(store: str, writer: int, answers: Any) -> None:
