@@ -1,8 +1,8 @@
 """Peak memory of `emstore process` for every processor, against what it projected and the budget it was given.
 
 Each processor runs as a command of its own at three sizes of input; the largest does not fit into the budget. What takes
-seconds per slice (block matching) gets smaller inputs, and the iterative ones few steps: the memory is the same. The inputs
-are noise, the worst there is for codecs and for what is kept per component.
+seconds per slice (block matching) gets smaller inputs, and the iterative ones few steps: the memory is the same. The images
+are noisy, the worst there is for codecs.
 """
 
 import json
@@ -68,7 +68,9 @@ def image(seed: int) -> Callable[[int], npt.NDArray[Any]]:
 
 
 def labels(side: int) -> npt.NDArray[Any]:
-    return np.random.default_rng(3).integers(0, 4, (4, side, side), "u1")
+    """Return slices of square grains, 32 voxels wide, of four classes: of single voxels there are more than are accounted for."""
+    grains = np.random.default_rng(3).integers(0, 4, (4, side // 32 + 1, side // 32 + 1), "u1")
+    return grains.repeat(32, 1).repeat(32, 2)[:, :side, :side]
 
 
 def truth(side: int) -> npt.NDArray[Any]:
