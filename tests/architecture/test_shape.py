@@ -125,8 +125,10 @@ def test_every_imported_library_is_a_declared_dependency() -> None:
         "emstore/blocks": declared(extras["torch"]),
         "emstore/lineage": declared(extras["share"]),
         "emstore/loaders": declared(extras["torch"] + extras["tensorflow"]),
+        "emstore/networks": declared(extras["torch"] + extras["stem"]),
         "emstore/processing": declared(extras["torch"]),
         "emstore/processors": declared(extras["bm3d"] + extras["torch"]),
+        "emstore/trainers": declared(extras["torch"] + extras["stem"]),
         "emstore/simulators": declared(extras["stem"]),
     }
     missing = {
