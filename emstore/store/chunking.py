@@ -2,8 +2,9 @@
 
 A chunk is what one small read fetches: 64^3 voxels in a volume, 512^2 in an image, about 256 KiB to 1 MiB. A shard is one
 object: 4 chunks along each axis of a volume (256^3), 8 for very large ones (512^3), and as many voxels for other shapes.
-Time axes get short chunks, channel axes chunks of one. Data whose samples are themselves arrays (a diffraction pattern or
-a spectrum at every scan point) keep a sample whole where it fits, and few scan points per chunk.
+Time axes and other series of images (crops, thicknesses) get short chunks, channel axes chunks of one. Data whose samples are
+themselves arrays (a diffraction pattern or a spectrum at every scan point) keep a sample whole where it fits, and few scan
+points per chunk.
 
 Every chunk size is a power of two, or the whole axis: so a chunk of one pyramid level always falls inside one chunk of the
 next.
@@ -49,9 +50,10 @@ def chunk_shape(grid: Grid, itemsize: int, *, limits: Mapping[int, int] | None =
     kinds = [axis.kind for axis in grid.axes]
     chunk = [1] * len(sizes)
     voxels = max(1, min(CHUNK_VOXELS, CHUNK_BYTES // itemsize))
-    sample = [i for i, kind in enumerate(kinds) if kind not in (AxisKind.SPACE, AxisKind.TIME, AxisKind.CHANNEL)]
     space = [i for i, kind in enumerate(kinds) if kind is AxisKind.SPACE]
-    time = [i for i, kind in enumerate(kinds) if kind is AxisKind.TIME]
+    # What stands before the axes of space numbers whole images, as time does; what stands after them is a sample's own.
+    time = [i for i, k in enumerate(kinds) if k is AxisKind.TIME or (k is AxisKind.OTHER and i < min(space, default=0))]
+    sample = [i for i, k in enumerate(kinds) if k not in (AxisKind.SPACE, AxisKind.TIME, AxisKind.CHANNEL) and i not in time]
     if sample:
         _fill(chunk, sizes, grid.shape, sample, max(1, CHUNK_BYTES // itemsize))
         while prod(chunk) * itemsize > CHUNK_BYTES:

@@ -17,12 +17,13 @@ from emstore.store.chunking import CHUNK_BYTES, chunk_shape, shard_shape
 from emstore.store.plan import VersionPlan, plan_version, project, smallest_tile
 from emstore.volume import Region, Volume
 
-SPACE, TIME, CHANNEL, RECIPROCAL, SPECTRAL = (
+SPACE, TIME, CHANNEL, RECIPROCAL, SPECTRAL, OTHER = (
     AxisKind.SPACE,
     AxisKind.TIME,
     AxisKind.CHANNEL,
     AxisKind.RECIPROCAL,
     AxisKind.SPECTRAL,
+    AxisKind.OTHER,
 )
 LAYOUTS = {
     "x": (SPACE,),
@@ -30,6 +31,9 @@ LAYOUTS = {
     "zyx": (SPACE,) * 3,
     "tyx": (TIME, SPACE, SPACE),
     "cyx": (CHANNEL, SPACE, SPACE),
+    "nyx": (OTHER, SPACE, SPACE),
+    "ncyxe": (OTHER, CHANNEL, SPACE, SPACE, SPECTRAL),
+    "yxn": (SPACE, SPACE, OTHER),
     "tczyx": (TIME, CHANNEL, SPACE, SPACE, SPACE),
     "yxuv": (SPACE, SPACE, RECIPROCAL, RECIPROCAL),
     "yxe": (SPACE, SPACE, SPECTRAL),
@@ -94,6 +98,7 @@ def test_chunks_and_shards_keep_their_limits(volume: Volume) -> None:
         ("zyx", (8192, 8192, 8192), "uint8", (64, 64, 64), (512, 512, 512)),
         ("yx", (8192, 8192), "uint8", (512, 512), (4096, 4096)),
         ("tyx", (2000, 1024, 1024), "uint8", (1, 512, 512), (16, 1024, 1024)),
+        ("nyx", (4000, 128, 128), "float32", (4, 128, 128), (1024, 128, 128)),
         ("cyx", (3, 4096, 4096), "uint8", (1, 512, 512), (1, 4096, 4096)),
     ],
 )
