@@ -194,6 +194,9 @@ class Cluster:
         A small order goes with every task. A large one goes only to a worker that says it has not got it: nothing is kept on
         the cluster that could be gone with a worker.
         """
+        _distributed()
+        from distributed.comm.core import CommClosedError
+
         with contextlib.ExitStack() as stack:
             where = stack.enter_context(_local(self.processes)) if self._local else self.address
             client = stack.enter_context(_connected(where))
@@ -208,7 +211,16 @@ class Cluster:
             def submit(task: Task) -> "Future[Done]":
                 return _asked(lambda told: executor.submit(_perform_order, ticket, told, task), order, first=not large)
 
-            yield Line(submit, width)
+            try:
+                yield Line(submit, width)
+            except Exception as error:
+                if client.status == "running" and not isinstance(error, CommClosedError):
+                    raise
+                raise StorageFailed(
+                    "the cluster's scheduler is gone",
+                    where=self.address,
+                    fix="run the same command on another cluster: it resumes",
+                ) from error
             executor.shutdown(wait=False)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-NAMES = ("startup", "store_read", "ingest", "store_write", "store_memory", "lineage")
+NAMES = ("startup", "store_read", "ingest", "store_write", "store_memory", "lineage", "cluster")
 """What is measured when nothing is named; `ingest_memory` and `process_memory` take a quarter of an hour or more, and so have
 to be asked for."""
 

@@ -46,7 +46,7 @@ def source(lab: str, small_shards: None) -> str:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    with started(tmp_path_factory.mktemp("dask"), workers=2) as cluster:
+    with started(tmp_path_factory.mktemp("dask")) as cluster:
         yield cluster
 
 
