@@ -22,6 +22,10 @@ class Denoised(ProcessorConformance):
     executors = ("threads",)
     examples = 4
 
+    def sized(self, case: ProcessorCase, voxels: int) -> tuple[Volume, ...]:
+        """Return less than asked for: these methods take their time, and `test_rules` weighs every array of theirs."""
+        return super().sized(case, voxels // 4)
+
 
 class TestGaussian(Denoised):
     processor = denoise.Gaussian
@@ -56,4 +60,4 @@ class TestBm3d(Denoised):
 
     def sized(self, case: ProcessorCase, voxels: int) -> tuple[Volume, ...]:
         """Return less than asked for: BM3D takes its time, and its memory grows with a slice, which these still are."""
-        return super().sized(case, voxels // 128)
+        return super().sized(case, voxels // 32)
