@@ -19,65 +19,59 @@ from emstore_adapters.video import VideoAdapter
 from emstore_adapters.zarr import ZarrAdapter
 
 
-class OnMadeFiles(AdapterConformance):
-    """Fewer random examples than strangers get: every adapter's own tests damage its files, at more places."""
-
-    examples = 12
-
-
-class TestNifti(OnMadeFiles):
+class TestNifti(AdapterConformance):
     adapter = NiftiAdapter
     files = made.nifti
 
 
-class TestMrc(OnMadeFiles):
+class TestMrc(AdapterConformance):
     adapter = MrcAdapter
     files = made.mrc
 
 
-class TestHdf5(OnMadeFiles):
+class TestHdf5(AdapterConformance):
     adapter = Hdf5Adapter
     files = made.hdf5
     raw_verbatim = False  # the header is spread over the whole file
 
 
-class TestNion(OnMadeFiles):
+class TestNion(AdapterConformance):
     adapter = NionAdapter
     files = made.nion
     raw_verbatim = False  # packed in a zip, or an attribute in HDF5
 
 
-class TestEm(OnMadeFiles):
+class TestEm(AdapterConformance):
     adapter = EmAdapter
     files = made.em
     raw_verbatim = False
 
 
-class TestDicom(OnMadeFiles):
+class TestDicom(AdapterConformance):
     adapter = DicomAdapter
     files = made.dicom
 
 
-class TestTiff(OnMadeFiles):
+class TestTiff(AdapterConformance):
     adapter = TiffAdapter
     raw_verbatim = False  # directories lie all over the file
     files = made.tiff
 
 
-class TestFrames(OnMadeFiles):
+class TestFrames(AdapterConformance):
     adapter = FramesAdapter
     files = made.frames
     raw_verbatim = False  # one header of many files
 
 
-class TestVideo(OnMadeFiles):
+class TestVideo(AdapterConformance):
     adapter = VideoAdapter
     files = made.video
     test_slices_read_what_they_need = None  # a film can only be read from its last key frame on
     raw_verbatim = False
 
 
-class TestZarr(OnMadeFiles):
+class TestZarr(AdapterConformance):
     adapter = ZarrAdapter
     files = made.zarr
 
@@ -162,5 +156,5 @@ def test_every_built_in_adapter_is_tested() -> None:
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     built_in = set(project["project"]["entry-points"]["emstore.adapters"])
-    generated = {case.adapter.name for case in OnMadeFiles.__subclasses__() if hasattr(case, "adapter")}
+    generated = {case.adapter.name for case in AdapterConformance.__subclasses__() if hasattr(case, "adapter")}
     assert generated == built_in
