@@ -102,8 +102,9 @@ def find(
     \b
     Fields: ref store dataset array version id kind modality name format dtype
       shape.AXIS spacing.AXIS levels stored created activity maker processor adapter
-      software device model input source note seed deterministic derived
-      deidentified params.NAME attributes.NAME terms.NAME summary.NAME stale latest
+      simulator trainer software device model input source note seed deterministic
+      derived deidentified params.NAME attributes.NAME terms.NAME summary.NAME stale
+      latest
     """  # noqa: D301 - \b is what typer knows a block of lines by
     with command(as_json) as out:
         from emstore.geometry import Grid

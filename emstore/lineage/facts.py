@@ -146,6 +146,8 @@ FIELDS: Final[Mapping[str, _Known]] = {
     "maker": _Known(str, ("maker",), _some),
     "processor": _Known(str, ("activity", "maker"), _made("process")),
     "adapter": _Known(str, ("activity", "maker"), _made("ingest")),
+    "simulator": _Known(str, ("activity", "maker"), _made("simulate")),
+    "trainer": _Known(str, ("activity", "maker"), _made("train")),
     "software": _Known(
         str, ("tools",), lambda _, p: [text for s in p["software"] for text in (s["name"], f"{s['name']} {s['version']}")]
     ),

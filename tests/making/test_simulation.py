@@ -185,7 +185,7 @@ def test_the_commands(lab: str, done: Path) -> None:
     assert "images that are added up" in call("simulators", "planted.spots").stdout
     assert result("simulators", "planted.spots")["inputs"] == []
     assert result("simulate", "planted.spots", f"{lab}/a/b", "-p", "seed=x", code=2)["kind"] == "invalid_input"
-    assert [one["ref"] for one in result("find", 'activity == "simulate" and kind == "table"', lab)["found"]] == [
+    assert [one["ref"] for one in result("find", 'simulator == "planted.spots" and kind == "table"', lab)["found"]] == [
         f"{lab}/a/b-columns/v1"
     ]
 

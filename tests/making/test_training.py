@@ -133,7 +133,9 @@ def test_the_commands(lab: str, crops: list[str], done: Path) -> None:
     assert "was there already" in call("train", "planted.mean", *crops, f"{lab}/nets/mean").stdout
     assert "training, validation" in call("trainers").stdout
     assert "passes over the data" in call("trainers", "planted.mean").stdout
-    assert [one["ref"] for one in result("find", 'kind == "model"', lab)["found"]] == [f"{lab}/nets/mean/v1"]
+    assert [one["ref"] for one in result("find", 'kind == "model" and trainer == "planted.mean"', lab)["found"]] == [
+        f"{lab}/nets/mean/v1"
+    ]
     tree = call("lineage", f"{lab}/nets/mean").stdout
     assert "crops/training/v1" in tree
     assert "validation" in tree
