@@ -39,6 +39,8 @@ class Planned:
     """What is read, in the order of the processor's roles."""
     volumes: tuple[Volume, ...]
     """Those of them that are read block by block; the others are tables."""
+    kept: int
+    """What the tables and weights among them take in every process, bytes."""
     weights: Used | None
     params: Mapping[str, Any]
     """As a Record holds them."""
@@ -123,20 +125,29 @@ def plan_process(
     device = devices.choose(operation, name, device)
     workers, processes, device_memory = executor.threads, executor.processes, devices.memory(device)
 
+    kept = _kept(contents, weights)
+
     def arrange(memory: int) -> tuple[VersionPlan | None, Layout]:
         plan = None
         if operation.result is not None:
             promise = promised(operation, operation.result, volumes)
             plan = None if plan_told is None else same_plan(promise, plan_told, memory=memory)
-            plan = plan or written(operation, promise, volumes, pyramid=pyramid, memory=memory)
-        share = memory // processes
+            plan = plan or written(operation, promise, volumes, pyramid=pyramid, memory=max(memory - kept, 0))
+        share = max(memory // processes - kept, 0)
         return plan, lay_out(operation, volumes, plan, memory=share, workers=workers, device_memory=device_memory)
 
     if not volumes:
-        return Planned(processor, versions, volumes, weights, settings, operation, None, None, executor, device)
+        return Planned(processor, versions, volumes, kept, weights, settings, operation, None, None, executor, device)
     plan, layout = _within(memory, arrange)
     executor = executor.within(layout.workers)
-    return Planned(processor, versions, volumes, weights, settings, operation, plan, layout, executor, device)
+    return Planned(processor, versions, volumes, kept, weights, settings, operation, plan, layout, executor, device)
+
+
+def _kept(contents: Sequence[Volume | Table], weights: Used | None) -> int:
+    """Return what stays in memory while blocks are made, bytes; of weights, a copy in the framework's own form as well."""
+    columns = [column for each in contents if isinstance(each, Table) for column in each.columns.values()]
+    arrays = () if weights is None else weights.weights.arrays.values()
+    return sum(column.values.nbytes for column in columns) + 2 * sum(values.nbytes for values in arrays)
 
 
 def content(processor: Processor, role: str, version: Version) -> Volume | Table:

@@ -153,7 +153,7 @@ class _Run:
         work, order = self._prepared(layout)
         mapped = prod(layout.blocks.shape) if operation.reduction is not None else 0
         made = 0 if planned.plan is None else planned.plan.nbytes
-        self.listener(Started(self.task, mapped + made, layout.projected))
+        self.listener(Started(self.task, mapped + made, layout.projected + planned.kept))
         notes = () if operation.result is None else operation.result.notes
         for note in notes:
             self.listener(Noted(self.task, note))
