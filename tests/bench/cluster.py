@@ -75,4 +75,4 @@ def smooth(ref: str, target: str, executor: Executor, victim: int | None, tasks:
         listener=listen,
     ).version
     assert library.open(target).id == version.id
-    return {entry.key: entry.digest for entry in version.manifest.objects if "/c/" in entry.key}
+    return {entry.key: entry.digest for entry in version.manifest.objects if "/image/c/" in entry.key}
