@@ -13,7 +13,21 @@ THIRD_PARTY = HERE.parent / "packaging" / "thirdparty_adapter"
 
 def run(*arguments: str) -> str:
     path = os.pathsep.join(map(str, (PLANTED, THIRD_PARTY)))
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-W", "error", "-p", "no:cacheprovider", "-c", os.devnull, *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rA",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        "--noconftest",
+        *arguments,
+    ]
     return subprocess.run(
         command, cwd=PLANTED, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}, timeout=120
     ).stdout
