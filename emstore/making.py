@@ -4,7 +4,6 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,7 +18,6 @@ from emstore.store import Place, Store, Transaction, canonical, digest, resolve
 
 MEMORY: Final = 4 << 30
 """Memory budget of the whole process unless the caller states one, bytes."""
-CPU: Final = "cpu"
 T = TypeVar("T")
 
 
@@ -124,12 +122,3 @@ def seed_of(params: Any) -> int | None:
     """Return the parameter called ``seed``, if there is one."""
     seed = getattr(params, "seed", None)
     return seed if isinstance(seed, int) else None
-
-
-def device_name(device: str) -> str:
-    """Return what a device is called in a Record: nothing by which one machine is told from another."""
-    if device == CPU or find_spec("torch") is None:
-        return device.partition(":")[0]
-    import torch
-
-    return str(torch.cuda.get_device_name(torch.device(device))) if torch.cuda.is_available() else device.partition(":")[0]

@@ -16,6 +16,8 @@ from typing import Any
 import emstore
 from emstore import making, registry
 from emstore.arguments import check_count, check_plain, checked, roles
+from emstore.blocks import device as devices
+from emstore.blocks.compute import CPU
 from emstore.errors import Damaged, InvalidInput
 from emstore.events import Finished, Listener, Noted, silent
 from emstore.provenance import environment
@@ -36,7 +38,7 @@ def train(
     params: Mapping[str, Any] | None = None,
     memory: int = making.MEMORY,
     threads: int | None = None,
-    device: str = making.CPU,
+    device: str = CPU,
     again: bool = False,
     listener: Listener = silent,
 ) -> Version:
@@ -80,7 +82,7 @@ def train(
     plain = given.model_dump(mode="json")
     check_plain(name, plain)
     kind, _, number = device.partition(":")
-    if kind not in (making.CPU, "cuda") or (kind == making.CPU and number) or (number and not number.isdigit()):
+    if kind not in (CPU, "cuda") or (kind == CPU and number) or (number and not number.isdigit()):
         raise InvalidInput(f"there is no device {device!r}", where=name, fix="use cpu, cuda or cuda:N")
     work = _Work(trainer, given, plain, tuple(open_version(ref) for ref in refs), device, listener)
     settings = work.settings()
@@ -176,7 +178,7 @@ class _Work:
             params=facts,
             params_digest=digest(canonical(facts)),
             software=software,
-            environment=environment.current(making.device_name(self.device)),
+            environment=environment.current(devices.model(self.device)),
             random=Random(seed=making.seed_of(self.given), deterministic=False),
             agent=software[0],
             notes=weights.notes,

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import emstore
 from emstore import registry
 from emstore.arguments import check_count, check_plain, checked, roles
+from emstore.blocks import device as devices
 from emstore.blocks.executors import Executor, Threads
 from emstore.blocks.layout import Layout, lay_out
 from emstore.blocks.weights import Used, planned, used
 from emstore.errors import Capacity, InvalidInput, Kind
 from emstore.header import Header
 from emstore.operation import Operation, Reduction, Result
-from emstore.processing import device as devices
 from emstore.processor import Processor
 from emstore.store import Version, canonical, digest, open_version, plan_version
 from emstore.store.plan import VersionPlan, cpu_count, project, same_plan

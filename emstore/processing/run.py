@@ -15,6 +15,7 @@ from typing import Any, Final
 import emstore
 from emstore import registry
 from emstore.arguments import roles
+from emstore.blocks import device as devices
 from emstore.blocks.compute import CPU, Compute, grid_of, where
 from emstore.blocks.executors import Executor, Line
 from emstore.blocks.layout import Layout
@@ -24,7 +25,6 @@ from emstore.errors import Interrupted, InvalidInput, Kind
 from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
 from emstore.lineage.records import WEIGHTS
 from emstore.operation import Block, Reduction
-from emstore.processing import device as devices
 from emstore.processing.plan import DEFAULT_MEMORY, Planned, plan_process, promised
 from emstore.provenance import environment
 from emstore.provenance.record import Activity, Input, Random, Record, Software, Step

@@ -124,11 +124,14 @@ def test_tables_alone(lab: str, crops: list[str]) -> None:
         emstore.process("planted.tally", [], f"{lab}/out/tally")
 
 
-@pytest.mark.parametrize("executor", [Threads(2), Processes(2)], ids=["threads", "processes"])
-def test_images_and_a_table_and_any_number_of_others(lab: str, crops: list[str], executor: Executor) -> None:
+@pytest.mark.parametrize(("executor", "counts"), [(Threads(2), (1, 3)), (Processes(2), (2,))], ids=["threads", "processes"])
+def test_images_and_a_table_and_any_number_of_others(
+    lab: str, crops: list[str], executor: Executor, counts: tuple[int, ...]
+) -> None:
     table = columns(lab, "one", [1, 2, 3])
     image = emstore.open(crops[0]).xarray()["image"].values
-    for others in ([crops[0]], [crops[0]] * 3):
+    for count in counts:
+        others = [crops[0]] * count
         made = emstore.process("planted.marked", [crops[0], table, *others], f"{lab}/out/m", executor=executor).version
         np.testing.assert_allclose(made.xarray()["image"], image * (1 + len(others)) + 6, rtol=1e-6)
         assert [i.role for i in made.record.inputs] == ["image", "columns", *["others"] * len(others)]

@@ -160,7 +160,7 @@ def test_what_is_wrong_is_said_and_nothing_is_sealed(lab: str, done: Path) -> No
         ({"fault": "twice"}, InvalidInput, "phase"),
         ({"size": 0}, InvalidInput, "size"),
         ({"unknown": 0}, InvalidInput, "emstore simulators planted.spots"),
-        ({"note": "/home/me/spots"}, PrivacyRefused, "path"),
+        ({"note": "/data/spots"}, PrivacyRefused, "path"),
     ]
     for params, kind, words in cases:
         with pytest.raises(kind, match=words):

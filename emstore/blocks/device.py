@@ -1,5 +1,6 @@
 """Accelerators: which one a process uses, and how much memory it has free."""
 
+from importlib.util import find_spec
 from typing import Final
 
 from emstore.blocks.compute import CPU
@@ -43,6 +44,8 @@ def model(device: str) -> str:
     """Return what a device is called in a Record: nothing by which one machine is told from another."""
     if device == CPU:
         return CPU
+    if find_spec("torch") is None or not _cuda():  # another framework works there, which tells no name
+        return device.partition(":")[0]
     import torch
 
     return str(torch.cuda.get_device_name(torch.device(device)))
