@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from emstore.networks import poisson_unet
 from emstore.networks.architectures import Network, network_of
-from emstore.networks.backend import keras
+from emstore.networks.backend import chosen, keras
 from emstore.networks.layers import Convolve, Expand, Join, Keep, Pool, Reduce, Repeat, weighted
 from emstore.weights import Weights
 
@@ -75,9 +74,30 @@ def take(model: Any, network: Network) -> dict[str, npt.NDArray[Any]]:
     """Return a model's arrays, copied, in the network's order."""
     arrays = {}
     for step in weighted(network.steps):
-        for part, values in zip(("kernel", "bias"), model.get_layer(step.name).get_weights(), strict=True):
-            arrays[f"{step.name}/{part}"] = np.array(values)
+        for part in ("kernel", "bias"):
+            arrays[f"{step.name}/{part}"] = numbers(getattr(model.get_layer(step.name), part))
     return arrays
+
+
+def numbers(variable: Any) -> npt.NDArray[Any]:
+    """Return a copy of what a Keras variable holds."""
+    return _plain(variable.value).copy()
+
+
+def computed(model: Any, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what a model makes of images, keeping nothing for gradients."""
+    if chosen() == "torch":
+        import torch
+
+        with torch.no_grad():
+            return _plain(model(images, training=False))
+    return _plain(model(images, training=False))
+
+
+def _plain(tensor: Any) -> npt.NDArray[Any]:
+    """Return a framework's tensor as a NumPy array; Keras's own way there makes NumPy warn of torch's."""
+    values: npt.NDArray[Any] = tensor.detach().cpu().numpy() if chosen() == "torch" else tensor.numpy()
+    return values
 
 
 def _stepped(k: Any, maps: Any, network: Network, layout: Layout) -> Any:

@@ -130,17 +130,15 @@ class KerasNetwork:
 
     def __call__(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return denoised images: (n, y, x), float32."""
-        return self._ran(self.model, images)[..., 0]
+        from emstore.networks.graph import computed
+
+        return computed(self.model, images[..., None])[..., 0]
 
     def latent(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the innermost maps of an autoencoder, shape (n, c, y, x)."""
-        return np.moveaxis(self._ran(self.encoder, images), -1, 1)
+        from emstore.networks.graph import computed
 
-    def _ran(self, model: Any, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        from emstore.networks.backend import keras
-
-        found = model(images[..., None], training=False)
-        return np.asarray(keras().ops.convert_to_numpy(found))
+        return np.moveaxis(computed(self.encoder, images[..., None]), -1, 1)
 
 
 @dataclass(eq=False)

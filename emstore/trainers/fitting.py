@@ -15,7 +15,7 @@ from emstore.errors import InvalidInput, ProcessingFailed
 from emstore.networks import archive
 from emstore.networks.architectures import Network, started
 from emstore.networks.backend import chosen, keras
-from emstore.networks.graph import build, put, take
+from emstore.networks.graph import build, computed, numbers, put, take
 from emstore.networks.noise import Images, stream
 from emstore.processor import Params
 from emstore.trainers.data import Source, batches, finite, varied
@@ -44,7 +44,8 @@ class TrainingParams(Params):
     )
     batch: int = Field(16, ge=1, description="images per step")
     crop: int | None = Field(None, ge=8, description="side of what is cut from every image, pixels; whole images when left out")
-    rate: float = Field(1e-3, gt=0, description="Adam's learning rate at the beginning")
+    optimiser: Literal["adam", "adadelta"] = Field("adam", description="what takes the steps")
+    rate: float = Field(1e-3, gt=0, description="learning rate at the beginning")
     schedule: Literal["cosine", "constant"] = Field(
         "cosine", description="how the rate goes on: falling to 1/50 along a cosine over the whole training, or as it is"
     )
@@ -126,7 +127,8 @@ class _Fitting:
         self.channel = 1 if backend == "torch" else -1
         self.model = build(job.network, layout="channels_first" if backend == "torch" else "channels_last")
         put(self.model, job.network, started(job.network, self.params.seed))
-        self.model.compile(optimizer=k.optimizers.Adam(self.params.rate), loss=job.loss(), jit_compile=False)
+        optimiser = k.optimizers.Adam if self.params.optimiser == "adam" else k.optimizers.Adadelta
+        self.model.compile(optimizer=optimiser(self.params.rate), loss=job.loss(), jit_compile=False)
         self.model.optimizer.build(self.model.trainable_variables)
         self.libraries = f"keras {k.__version__}, {backend}"
         self.state, self.best = _State(), take(self.model, job.network)
@@ -183,8 +185,8 @@ class _Fitting:
     def _found(self) -> Images:
         found: Images = np.empty(self.clean.shape, np.float32)
         for n in range(0, len(found), 8):
-            part = self.model.predict_on_batch(self._shaped(self.noisy[n : n + 8]))
-            found[n : n + 8] = np.maximum(np.asarray(part).squeeze(self.channel), 0)
+            part = computed(self.model, self._shaped(self.noisy[n : n + 8]))
+            found[n : n + 8] = np.maximum(part.squeeze(self.channel), 0)
         return found
 
     def _validate(self) -> None:
@@ -219,7 +221,7 @@ class _Fitting:
         arrays = {f"now/{name}": values for name, values in take(self.model, self.job.network).items()}
         arrays |= {f"best/{name}": values for name, values in self.best.items()}
         for number, variable in enumerate(self.model.optimizer.variables):
-            arrays[f"optimizer/v{number}"] = np.asarray(keras().ops.convert_to_numpy(variable))
+            arrays[f"optimizer/v{number}"] = numbers(variable)
         archive.write(self.bench.scratch / CHECKPOINT, {"state": vars(state), "job": self._identity()}, arrays)
 
     def _resume(self) -> None:

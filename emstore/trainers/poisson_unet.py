@@ -19,7 +19,7 @@ from emstore.work import Bench
 class PoissonUnetTrainingParams(TrainingParams):
     """Parameters of `PoissonUnetTrainer`."""
 
-    rate: float = Field(2e-3, gt=0, description="Adam's learning rate at the beginning")
+    rate: float = Field(2e-3, gt=0, description="learning rate at the beginning")
 
 
 class PoissonUnetTrainer:

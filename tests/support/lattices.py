@@ -5,6 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from emstore.geometry import Axis, AxisKind
+from sealed import seal, volume
+
 
 class Crystal(NamedTuple):
     """One image and the columns in it."""
@@ -48,3 +51,11 @@ def crystal(
 def crystals(seed: int, count: int, *, size: tuple[int, int] = (64, 64), dose: float | None = None) -> npt.NDArray[np.float32]:
     """Return several crystals, shape (n, y, x)."""
     return np.stack([crystal(seed, number, size=size, dose=dose).electrons for number in range(count)])
+
+
+def sealed_crystals(target: str, values: npt.NDArray[np.float32], quantity: str | None = "electrons") -> str:
+    """Seal images as a training version and return its reference."""
+    sides = [Axis(name, size, spacing=0.2, unit="angstrom") for name, size in zip("yx", values.shape[1:], strict=True)]
+    attributes = {} if quantity is None else {"quantity": quantity}
+    made = volume("crystals", values, Axis("n", len(values), AxisKind.OTHER), *sides, attributes=attributes, modality="stem")
+    return seal(made, target).ref
