@@ -131,20 +131,26 @@ def run(
         raise _explained(failed)
 
 
-def in_order(blocks: Iterable[Block], add: Callable[[Block, Any], None]) -> Callable[[Done], None]:
-    """Return what takes blocks' partial results in any order and adds them in array order."""
-    early: dict[int, Done] = {}
-    following = iter(blocks)
-    expected = 0
+class InOrder:
+    """Takes blocks' partial results in any order and adds them in array order."""
 
-    def take(answer: Done) -> None:
-        nonlocal expected
-        early[answer.number] = answer
-        while (ready := early.pop(expected, None)) is not None:
-            add(next(following), ready.partial)
-            expected += 1
+    def __init__(self, blocks: Iterable[Block], add: Callable[[Block, Any], None]) -> None:
+        self._following = iter(blocks)
+        self._add = add
+        self._early: dict[int, Done] = {}
+        self._expected = 0
 
-    return take
+    @property
+    def held(self) -> int:
+        """Number of results that wait for an earlier one: each counts as a task that is not done, so that few are kept."""
+        return len(self._early)
+
+    def take(self, answer: Done) -> None:
+        """Add a result, and those that waited for it; or keep it until its turn."""
+        self._early[answer.number] = answer
+        while (ready := self._early.pop(self._expected, None)) is not None:
+            self._add(next(self._following), ready.partial)
+            self._expected += 1
 
 
 def passing(error: BaseException) -> bool:

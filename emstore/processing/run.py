@@ -19,7 +19,7 @@ from emstore.blocks import device as devices
 from emstore.blocks.compute import CPU, Compute, grid_of, where
 from emstore.blocks.executors import Executor, Line
 from emstore.blocks.layout import Layout
-from emstore.blocks.runner import in_order, run
+from emstore.blocks.runner import InOrder, run
 from emstore.blocks.work import Done, Order, Task, Work, mapping, writing
 from emstore.errors import Interrupted, InvalidInput, Kind
 from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
@@ -212,14 +212,14 @@ class _Run:
             state = reduction.add(state, block, part)
 
         blocks = layout.blocks
-        take = in_order(blocks, add)
+        ordered = InOrder(blocks, add)
 
         def done(answer: Done) -> None:
-            take(answer)
+            ordered.take(answer)
             self._advance(answer)
 
         with self.planned.executor.doing(work, order) as line:
-            self._through(line, work, mapping(blocks), done)
+            self._through(line, work, mapping(blocks), done, held=lambda: ordered.held)
         return reduction.finish(state)
 
     def _write(self, plan: VersionPlan, layout: Layout, work: Work, order: Order) -> set[str]:
@@ -260,8 +260,11 @@ class _Run:
             elif not task.level:
                 self._advance(Done(task.number, nbytes=prod(s.stop - s.start for s in task.region) * plan.dtype.itemsize))
 
-    def _through(self, line: Line, work: Work, tasks: Iterable[Task], done: Callable[[Done], None]) -> None:
-        run(tasks, line.submit, done, window=lambda: AHEAD * line.width(), stop=work.stopped.set, name=self._named)
+    def _through(
+        self, line: Line, work: Work, tasks: Iterable[Task], done: Callable[[Done], None], *, held: Callable[[], int] = lambda: 0
+    ) -> None:
+        # The earliest task that is not done runs or is tried again, so that some window is always left.
+        run(tasks, line.submit, done, window=lambda: AHEAD * line.width() - held(), stop=work.stopped.set, name=self._named)
 
     def _advance(self, answer: Done) -> None:
         self.listener(Advanced(self.task, answer.nbytes))
