@@ -14,7 +14,7 @@ from planted_entry_points import planted
 from sealed import seal, volume
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def makers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     groups = {
         registry.SIMULATORS: planted_makers.SIMULATORS,
