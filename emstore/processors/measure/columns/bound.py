@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from emstore.operation import Array
-from emstore.processors.measure.columns.arrays import maximum, namespace, zeros
+from emstore.processors.measure.columns.arrays import double, maximum, namespace, zeros
 from emstore.processors.measure.columns.cells import Cells
 from emstore.processors.measure.columns.gaussians import AMPLITUDE, PARAMETERS, expected, information
 
@@ -54,7 +54,7 @@ def least_squares_errors(cells: Cells, theta: Array, variance: Array) -> Array:
     """
     xp = namespace(theta)
     used = cells.owner < cells.count
-    normal = information(cells, theta, xp.where(used, 1.0, 0.0))
+    normal = information(cells, theta, double(used))
     noise = information(cells, theta, xp.where(used, variance, 0.0))
     return xp.sqrt(_variances(cells, normal, noise))
 
@@ -83,7 +83,7 @@ def _variances(cells: Cells, matrix: Array, noise: Array | None) -> Array:
         part = slice(start, start + step)
         near = _neighbourhood(cells, part, matrix)
         diagonal = xp.einsum("nii->ni", near)
-        known = xp.where(diagonal > 0, 1.0, 0.0)
+        known = double(diagonal > 0)
         scale = known / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
         near = near * scale[:, :, None] * scale[:, None, :]
         near = near + _diagonal(1 - known + 1e-14)
@@ -117,6 +117,6 @@ def _neighbourhood(cells: Cells, part: slice, matrix: Array) -> Array:
     # For two neighbours i and j of a column: where j stands among the neighbours of i, if it does.
     same = (cells.neighbours[near][:, :, None, :] == near[:, None, :, None]) & (cells.present[near][:, :, None, :] > 0)
     slot = xp.where(same, 1, 0).argmax(-1)
-    couple = xp.where(same.any(-1), 1.0, 0.0) * there[:, :, None] * there[:, None, :]
+    couple = double(same.any(-1)) * there[:, :, None] * there[:, None, :]
     blocks = matrix[near[:, :, None], slot] * couple[..., None, None]
     return xp.einsum("nijab->niajb", blocks).reshape(-1, most * PARAMETERS, most * PARAMETERS)

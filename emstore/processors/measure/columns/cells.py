@@ -17,13 +17,11 @@ from emstore.operation import Array
 from emstore.processors.measure.columns.arrays import like, namespace, window_pixels
 
 _MOST_NEIGHBOURS: Final = 13
-WIDTHS: Final = 5.0
-"""Half a window in standard deviations: a Gaussian is 4e-6 of its amplitude there."""
-_CORE: Final = 4.0
-"""The same of its middle: the square of a Gaussian is 1e-7 there."""
-_COUPLED: Final = 7.0
+WIDTHS: Final = 4.5
+"""Half a window in standard deviations: a Gaussian is 4e-5 of its amplitude there."""
+_COUPLED: Final = 8.0
 """Columns further apart than this many standard deviations share no information about each other worth telling: the product of
-their Gaussians is 5e-6 of its value for one column."""
+their Gaussians is 1e-7 of its value for one column."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,6 @@ class Cells:
     """Of the image, (rows, columns)."""
     half: int
     """Half a window: it has ``2 half + 1`` pixels along each side."""
-    core: int
-    """Half the middle of a window, which holds the cell and nearly all that a product of two Gaussians adds up to."""
     rows: Array
     """Row of every window's middle, int64, shape (N,)."""
     columns: Array
@@ -60,8 +56,8 @@ class Cells:
         for start in range(0, self.count, step):
             yield slice(start, min(start + step, self.count))
 
-    def pixels(self, part: slice, *, half: int | None = None) -> tuple[Array, Array, Array]:
-        """Return where the windows of some columns lie, or the middle of them.
+    def pixels(self, part: slice) -> tuple[Array, Array, Array]:
+        """Return where the windows of some columns lie.
 
         Returns
         -------
@@ -71,8 +67,7 @@ class Cells:
         """
         xp = namespace(self.rows)
         height, width = self.shape
-        half = self.half if half is None else half
-        offsets = like(np.arange(-half, half + 1), self.rows)
+        offsets = like(np.arange(-self.half, self.half + 1), self.rows)
         rows = self.rows[part, None] + offsets
         columns = self.columns[part, None] + offsets
         down = xp.where((rows >= 0) & (rows < height), rows * width, height * width)
@@ -113,8 +108,7 @@ def lay_cells(
         "reverse": reverse,
     }
     half = int(np.ceil(max(WIDTHS * sigma, radius))) + 1
-    core = min(half, int(np.ceil(max(_CORE * sigma, radius))))
-    return Cells((height, width), half, core, **{name: like(values, on) for name, values in arrays.items()})
+    return Cells((height, width), half, **{name: like(values, on) for name, values in arrays.items()})
 
 
 def _owners(known: npt.NDArray[np.bool_], middle: npt.NDArray[np.int64], radius: float) -> npt.NDArray[np.int64]:

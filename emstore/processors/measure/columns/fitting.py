@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from emstore.operation import Array
-from emstore.processors.measure.columns.arrays import maximum, namespace, sums, zeros
+from emstore.processors.measure.columns.arrays import double, maximum, namespace, sums, zeros
 from emstore.processors.measure.columns.cells import Cells
 from emstore.processors.measure.columns.gaussians import SIGMA, X, Y, curvature, expected, gradient, information
 
@@ -24,8 +24,12 @@ _STRETCH: Final = 0.3
 _NEAR: Final = 0.05
 _FEW: Final = 0.1
 """Once all columns but a few (as a part) change by less than this, pixels, Newton's steps are taken."""
+_CLOSE: Final = 0.02
+"""After a step of Newton's in which no column changes by more than this, pixels, the same matrix does for another one."""
 _SAFE: Final = 1e-3
 _REFUSALS: Final = 10
+_BLAME: Final = 0.3
+"""A column is to blame for a rise of the misfit if that near it is at least this part of the worst, to the number of refusals."""
 _SOLVE_STEPS: Final = 60
 _SOLVED: Final = 1e-4
 _TINY: Final = 1e-300
@@ -92,12 +96,12 @@ def fit_columns(
     costs = _costs(data, mu, cells, used, method)
     trail = [float(costs.sum())]
     still = damping < 0
-    near, tried, refused = False, 0, 0
+    near, close, tried, refused = False, False, 0, 0
     while tried < iterations:
         tried += 1
         first, second = _weights(data, mu, used, method)
         downhill = gradient(cells, theta, first)
-        if not refused:
+        if not refused and not close:
             matrix = information(cells, theta, second[near])
             if near:
                 matrix = _newton(matrix, curvature(cells, theta, first))
@@ -107,24 +111,26 @@ def fit_columns(
         trial_mu = expected(cells, trial)
         trial_costs = _costs(data, trial_mu, cells, used, method)
         total = float(trial_costs.sum())
-        worse = ~(trial_costs <= costs * (1 + 1e-9) + 1e-12)
+        rise = trial_costs - costs
         if not total <= trail[-1] * (1 + 1e-12) + 1e-12:
             refused += 1
             if refused > _REFUSALS:
                 break
-            # A column is also to blame for what its neighbours' cells have come to.
-            blamed = (xp.where(worse, 1.0, 0.0)[cells.neighbours] * cells.present).sum(1) + (refused > _REFUSALS // 2) > 0
+            # Those whose cells, or whose neighbours' cells, rose most are to blame.
+            worst = _largest(rise[cells.neighbours] * cells.present)
+            blamed = ~(worst < _BLAME ** (refused + 1) * float(worst.max()))
             damping = xp.where(blamed, maximum(damping * 10, 1e-2), damping)
             continue
         moved = xp.abs(trial - theta)
         theta, mu, costs, refused = trial, trial_mu, trial_costs, 0
         trail.append(total)
-        damping = maximum(xp.where(worse, damping * 0.5, damping * 0.1), 1e-9)
+        damping = maximum(damping * 0.3, 1e-9)
         change = moved[:, Y] + moved[:, X] + moved[:, SIGMA]
-        still = (change < tolerance) & (damping < 1)
+        still = (moved[:, Y] + moved[:, X] < tolerance) & (moved[:, SIGMA] < 10 * tolerance) & (damping < 1)
         if bool(still.all()):
             break
-        near = float(xp.where(change > _NEAR, 1.0, 0.0).mean()) < _FEW
+        close = near and not close and float(change.max()) < _CLOSE
+        near = float(double(change > _NEAR).mean()) < _FEW
         if near and rough:
             break
     shape = slice(None), slice(SIGMA + 1)
@@ -136,7 +142,7 @@ def _weights(data: Array, mu: Array, used: Array, method: Method) -> tuple[Array
     """Return minus the misfit's first derivative by the model at every pixel, and its second: expected and as it is."""
     xp = namespace(data)
     if method == "least_squares":
-        one = xp.where(used, 1.0, 0.0)
+        one = double(used)
         return (data - mu) * one, (one, one)
     inverse = xp.where(used & (mu > 0), 1 / maximum(mu, _TINY), 0.0)
     return xp.where(used, data * inverse - 1, 0.0), (inverse, data * inverse**2)
@@ -168,10 +174,15 @@ def _costs(data: Array, mu: Array, cells: Cells, used: Array, method: Method) ->
     return sums(cells.owner, xp.where(used, each, 0.0), cells.count + 1)[:-1]
 
 
+def _largest(values: Array) -> Array:
+    """Return the largest of every row."""
+    return values.max(1) if namespace(values).__name__ == "numpy" else values.amax(1)
+
+
 def _limited(step: Array, theta: Array) -> Array:
     """Return steps shortened, each column's as a whole, to what the quadratic approximation can be trusted for."""
     xp = namespace(step)
-    far = xp.abs(step[:, :2]).max(1) if xp.__name__ == "numpy" else xp.abs(step[:, :2]).amax(1)
+    far = _largest(xp.abs(step[:, :2]))
     wide = xp.abs(step[:, SIGMA]) / theta[:, SIGMA]
     return step / maximum(xp.maximum(far / _LARGEST_STEP, wide / _STRETCH), 1.0)[:, None]
 
@@ -179,7 +190,7 @@ def _limited(step: Array, theta: Array) -> Array:
 def _solve(cells: Cells, matrix: Array, right: Array, blocked: Array, damping: Array) -> Array:
     """Return the damped Gauss-Newton step of the parameters that are not blocked."""
     xp = namespace(right)
-    free = xp.where(blocked, 0.0, 1.0)
+    free = double(~blocked)
     own = matrix[:, 0]
     diagonal = xp.einsum("nii->ni", own)
     # Parameters in their own units: amplitudes may be 1e-3 and positions 10.

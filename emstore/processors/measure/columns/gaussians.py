@@ -116,13 +116,18 @@ def information(cells: Cells, theta: Array, weight: Array) -> Array:
     count, most = neighbours.shape
     found = []
     for part in cells.parts(2):
-        rows, columns, index = cells.pixels(part, half=cells.core)
+        rows, columns, index = cells.pixels(part)
         one, others = theta[part], theta[neighbours[part]]
         size = rows.shape[1]
         heavy = weight[index].swapaxes(1, 2)  # along columns, then rows
         mine = xp.where(cells.owner[index].swapaxes(1, 2) == neighbours[part, :1, None], heavy, 0.0)
-        down = _powers(*_profile(rows[:, None, :], others[..., Y, None], others[..., SIGMA, None]))  # (n, k, S, 3)
-        across = _powers(*_profile(columns[:, None, :], others[..., X, None], others[..., SIGMA, None]))
+        theirs = neighbours[part]  # (n, k): no further than their own windows reach
+        near_down = xp.abs(rows[:, None, :] - cells.rows[theirs][:, :, None]) <= cells.half
+        near_across = xp.abs(columns[:, None, :] - cells.columns[theirs][:, :, None]) <= cells.half
+        down, off = _profile(rows[:, None, :], others[..., Y, None], others[..., SIGMA, None])
+        down = _powers(xp.where(near_down, down, 0.0), off)  # (n, k, S, 3)
+        across, off = _profile(columns[:, None, :], others[..., X, None], others[..., SIGMA, None])
+        across = _powers(xp.where(near_across, across, 0.0), off)
         # A column is its own first neighbour: powers (b, d) along rows and (a, c) along columns, of both of a pair.
         both_down = (down[:, :1, :, :, None] * down[:, :, :, None, :]).reshape(-1, most, size, 9)
         both_across = (across[:, :1, :, :, None] * across[:, :, :, None, :]).reshape(-1, most, size, 9)

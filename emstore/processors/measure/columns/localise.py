@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from emstore.errors import InvalidInput
 from emstore.operation import Array
-from emstore.processors.measure.columns.arrays import like, maximum, namespace, sums, to_numpy, zeros
+from emstore.processors.measure.columns.arrays import double, like, maximum, namespace, sums, to_numpy
 from emstore.processors.measure.columns.bound import amplitude_errors, cramer_rao_bound, least_squares_errors
 from emstore.processors.measure.columns.cells import Cells, lay_cells
 from emstore.processors.measure.columns.fitting import Bounds, Fit, Method, fit_columns
@@ -21,6 +21,14 @@ _FIRST_SMOOTHING: Final = 2.0
 """With which columns are found to learn how wide they are, pixels."""
 _NARROWEST: Final = 0.3
 """Least width of a column, pixels: less is a single bright pixel."""
+_WIDER: Final = 1.6
+"""Most that a column is wider or narrower than is typical, as a factor."""
+_REACH: Final = 1.5
+"""Furthest that a column lies from its peak, in typical widths."""
+_RESOLVED: Final = 2.0
+"""Two equal Gaussians nearer than this many widths have one maximum together (Sparrow's limit)."""
+_MERGED: Final = 1.0
+"""Two fits nearer than this many widths have become one column."""
 _PRUNINGS: Final = 3
 _DARK: Final = 1e-4
 """Least background of a Poisson fit, in parts of the mean: a pixel that expects nothing could not count anything."""
@@ -86,11 +94,11 @@ def locate(image: Array, search: Search) -> Located:
     theta[:, BACKGROUND] *= sign
     data = like(np.append(values.ravel(), 0.0), image)
     places = peaks.astype(np.float64)
-    found = len(peaks)
+    found, mean = len(peaks), float(np.abs(values[known]).mean())
     rough, prunings = True, 0
     while True:
         cells = lay_cells(known, places, radius=search.radius, sigma=sigma, on=data)
-        fit = _fit(data, cells, theta, places, search, float(np.abs(values[known]).mean()), rough)
+        fit = _fit(data, cells, theta, places, search, sigma=sigma, mean=mean, rough=rough)
         variance = _variance(data, cells, fit.theta, search)
         if rough:
             spread = to_numpy(amplitude_errors(cells, fit.theta, variance))
@@ -99,7 +107,7 @@ def locate(image: Array, search: Search) -> Located:
         else:
             spread = to_numpy(least_squares_errors(cells, fit.theta, variance))
         theta, converged = to_numpy(fit.theta), to_numpy(fit.converged)
-        keep = _columns(theta, spread if rough else spread[:, AMPLITUDE], values.shape, search)
+        keep = _columns(theta, spread if rough else spread[:, AMPLITUDE], values.shape, search, sigma)
         last = not rough
         if keep.all() or prunings == _PRUNINGS:
             rough = False
@@ -135,8 +143,9 @@ def _peaks(bright: Matrix, known: npt.NDArray[np.bool_], search: Search) -> tupl
     first = _FIRST_SMOOTHING if search.smoothing is None else search.smoothing
     most = max(1, known.size // LEAST_AREA)
 
-    def peaks(smoothing: float) -> npt.NDArray[np.int64]:
-        return find_peaks(bright, known, smoothing=smoothing, threshold=search.threshold, min_distance=search.min_distance)
+    def peaks(smoothing: float, sigma: float = 0.0) -> npt.NDArray[np.int64]:
+        apart = max(search.min_distance, _RESOLVED * sigma)
+        return find_peaks(bright, known, smoothing=smoothing, threshold=search.threshold, min_distance=apart)
 
     found, smoothing = peaks(first), first
     if search.smoothing is None:
@@ -151,10 +160,8 @@ def _peaks(bright: Matrix, known: npt.NDArray[np.bool_], search: Search) -> tupl
     if not len(found):
         return found, smoothing, smoothing
     sigma = _width(bright, known, found, search.radius)
-    if search.smoothing is not None:
-        return found, smoothing, sigma
-    matched = min(max(0.8 * sigma, 0.5), search.radius)
-    again = peaks(matched)
+    matched = min(max(0.8 * sigma, 0.5), search.radius) if search.smoothing is None else search.smoothing
+    again = peaks(matched, sigma)
     if not 0 < len(again) <= most:
         return found, smoothing, sigma
     return again, matched, _width(bright, known, again, search.radius)
@@ -217,13 +224,15 @@ def _guess(bright: Matrix, known: npt.NDArray[np.bool_], peaks: npt.NDArray[np.i
     return theta
 
 
-def _fit(data: Array, cells: Cells, theta: Matrix, places: Matrix, search: Search, mean: float, rough: bool) -> Fit:
+def _fit(
+    data: Array, cells: Cells, theta: Matrix, places: Matrix, search: Search, *, sigma: float, mean: float, rough: bool
+) -> Fit:
     """Fit all columns together."""
     lower = np.full(theta.shape, -np.inf)
     upper = np.full(theta.shape, np.inf)
-    reach = max(2.0, search.radius / 2)
+    reach = max(2.0, _REACH * sigma)
     lower[:, :2], upper[:, :2] = places - reach, places + reach
-    lower[:, SIGMA], upper[:, SIGMA] = _NARROWEST, cells.half / 2
+    lower[:, SIGMA], upper[:, SIGMA] = max(_NARROWEST, sigma / _WIDER), sigma * _WIDER
     (upper if search.invert else lower)[:, AMPLITUDE] = 0.0
     if search.method == "poisson":
         lower[:, BACKGROUND] = _DARK * mean
@@ -254,11 +263,11 @@ def _residual_variance(data: Array, model: Array, cells: Cells) -> Array:
     xp = namespace(data)
     used = cells.owner < cells.count
     squares = sums(cells.owner, xp.where(used, (data - model) ** 2, 0.0), cells.count + 1)
-    number = sums(cells.owner, xp.where(used, 1.0, 0.0) + zeros(tuple(data.shape), data), cells.count + 1)
+    number = sums(cells.owner, double(used), cells.count + 1)
     return (squares / maximum(number - PARAMETERS, 1.0))[cells.owner]
 
 
-def _columns(theta: Matrix, errors: Matrix, shape: tuple[int, int], search: Search) -> npt.NDArray[Any]:
+def _columns(theta: Matrix, errors: Matrix, shape: tuple[int, int], search: Search, sigma: float) -> npt.NDArray[Any]:
     """Return which fits are columns: inside the image, significant, and not a second one in the same place."""
     from scipy.spatial import cKDTree
 
@@ -269,7 +278,7 @@ def _columns(theta: Matrix, errors: Matrix, shape: tuple[int, int], search: Sear
     # Without noise at all the error of a perfect fit is nothing over nothing.
     strength = np.where(np.abs(theta[:, AMPLITUDE]) > 0, np.nan_to_num(strength, nan=np.inf), 0.0)
     keep: npt.NDArray[Any] = inside & (strength >= search.significance) & np.isfinite(theta).all(1)
-    for one, other in cKDTree(theta[:, :2]).query_pairs(max(1.0, search.min_distance), output_type="ndarray"):
+    for one, other in cKDTree(theta[:, :2]).query_pairs(max(_MERGED * sigma, search.min_distance), output_type="ndarray"):
         if keep[one] and keep[other]:
             keep[one if strength[one] < strength[other] else other] = False
     return keep
