@@ -44,7 +44,7 @@ class Autoencoder:
 
     name: ClassVar[str] = "denoise.autoencoder"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Denoise low-dose STEM images with an autoencoder (Gambini et al. 2023)"
+    summary: ClassVar[str] = "Take noise out of low-dose STEM images with an autoencoder (Gambini et al. 2023)"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = AutoencoderParams
     weights: ClassVar[tuple[str, ...]] = (autoencoder.NAME,)

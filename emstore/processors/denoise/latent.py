@@ -23,7 +23,7 @@ class Latent:
 
     name: ClassVar[str] = "denoise.latent"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Show the innermost maps of the autoencoder (Gambini et al. 2023), along an axis c"
+    summary: ClassVar[str] = "Give the innermost maps of the autoencoder (Gambini et al. 2023), along an axis c"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = AutoencoderParams
     weights: ClassVar[tuple[str, ...]] = (autoencoder.NAME,)

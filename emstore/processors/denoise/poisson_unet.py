@@ -44,7 +44,7 @@ class PoissonUnet:
 
     name: ClassVar[str] = "denoise.poisson_unet"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "Denoise counted electrons with a small U-Net made for Poisson noise"
+    summary: ClassVar[str] = "Take noise out of counted electrons with a small U-Net made for Poisson noise"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = PoissonUnetParams
     weights: ClassVar[tuple[str, ...]] = (poisson_unet.NAME,)
