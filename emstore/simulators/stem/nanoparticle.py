@@ -48,8 +48,7 @@ def gold(form: str, diameter: float) -> npt.NDArray[np.float64]:
         best, error = atoms, abs(width - diameter)
     assert best is not None  # the first one always improves on infinity
     if form == "cuboctahedron":
-        turn = np.array([[1, -1, 0], [0, 0, 1], [1, 1, 0]]) / np.array([[math.sqrt(2)], [1], [math.sqrt(2)]])
-        turn[0], turn[1] = turn[1].copy(), turn[0].copy()
+        turn = np.array([[0, 0, 1], [1 / math.sqrt(2), -1 / math.sqrt(2), 0], [1 / math.sqrt(2), 1 / math.sqrt(2), 0]])
         best = best @ turn.T
     return np.asarray(best, dtype=np.float64)
 
@@ -118,6 +117,7 @@ def on_carbon(asked: Particle, box: tuple[float, float], slice_thickness: float,
         elements=np.array(["Au"] * len(atoms) + ["C"] * len(support)),
         present=np.ones(count, dtype=np.bool_),
         column=np.concatenate([column, np.full(len(support), -1)]).astype(np.int64),
+        serial=np.arange(count),
         twin=np.arange(count),
         box=(*box, height),
         unit=box,

@@ -75,7 +75,7 @@ class StemParams(Params):
         None,
         gt=0.005,
         le=0.5,
-        description="pixel of the potential, angstrom; left out: the largest that serves all detectors",
+        description="pixel of the potential, angstrom; left out: 0.05, or what the widest detector needs",
     )
     slice_thickness: float = Field(2.0, ge=0.25, le=10, description="thickness of a slice, angstrom, about")
     phonons: int = Field(1, ge=0, le=256, description="frozen-phonon configurations to average over; 0 = atoms at rest")

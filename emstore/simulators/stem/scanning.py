@@ -44,6 +44,10 @@ class Scanner:
         nx, ny = self.setup.gpts
         return nx * ny * (4 * self.slices + 40)
 
+    def spare(self) -> int:
+        """Return what the budget leaves beside the process and the potential, bytes."""
+        return self.bench.memory - BASE - self.potential_bytes()
+
     def wave_bytes(self) -> int:
         """Return what one wave takes on its way, bytes: itself, its exits, their spectra, and FFTW's copy."""
         nx, ny = self.setup.gpts
@@ -57,15 +61,10 @@ class Scanner:
         Capacity
             Not one fits.
         """
-        left = self.bench.memory - BASE - self.potential_bytes()
-        fitting = left // (self.wave_bytes() * self.bench.threads)
+        one = self.wave_bytes() * self.bench.threads
+        fitting = self.spare() // one
         if fitting < 1:
-            needed = BASE + self.potential_bytes() + self.wave_bytes() * self.bench.threads
-            raise Capacity(
-                f"the simulation needs {needed / 2**20:.0f} MiB, the budget is {self.bench.memory / 2**20:.0f}",
-                fix="more memory, fewer threads, a smaller supercell, or a narrower outermost detector",
-                kind=Kind.MEMORY_BUDGET,
-            )
+            raise _too_small(self.bench.memory - self.spare() + one, self.bench)
         return int(min(MOST_WAVES, fitting))
 
     def probe(self) -> Probe:
@@ -145,7 +144,7 @@ class Whole:
     def __init__(self, scanner: Scanner, probe: Probe) -> None:
         self._scanner, self._probe, self._setup = scanner, probe, scanner.setup
         self._detectors = Detectors.on(scanner.params, self._setup.wavelength, self._setup.gpts, self._setup.box)
-        left = (scanner.bench.memory - BASE - scanner.potential_bytes()) // scanner.bench.threads
+        left = scanner.spare() // scanner.bench.threads
         waves = len(probe.wave)
         # Per frequency a column of every wave; per probe a row of amplitudes and one of results with its squares.
         self._chunk = int(max(64, min(CHUNK, left // (3 * 8 * waves))))
@@ -198,6 +197,13 @@ class Windows:
         self._patch = [
             max(1, math.floor(edge / 12 / (area / n))) for edge, area, n in zip(extent, setup.area, setup.scan, strict=True)
         ]
+        # One row of patches holds all its probes, and a strip of every plane wave with what is cut from it.
+        held = self._patch[0] * setup.scan[1] * self._window[0] * self._window[1] * 8
+        left = scanner.spare() // scanner.bench.threads - held
+        one = len(probe.wave) * 8 * (self._grid[1] + 2 * self._window[1])
+        if left < one:
+            raise _too_small((held + one) * scanner.bench.threads + scanner.bench.memory - scanner.spare(), scanner.bench)
+        self._rows = int(min(self._window[0], left // one))
 
     def kept(self, spectra: npt.NDArray[Any]) -> npt.NDArray[np.complex64]:
         """Return plane waves on the coarser grid, shape (exits, n, x, y)."""
@@ -217,21 +223,26 @@ class Windows:
 
         setup, (a, b) = self._setup, self._patch
         xs = np.arange(n * a, min(setup.scan[0], (n + 1) * a))
+        patches = [np.arange(start, min(setup.scan[1], start + b)) for start in range(0, setup.scan[1], b)]
         step = [area / count for area, count in zip(setup.area, setup.scan, strict=True)]
         rows = self._around(xs.mean() * step[0], 0)
+        columns = [self._around(ys.mean() * step[1], 1) for ys in patches]
+        weights = []
+        for ys in patches:
+            x, y = np.meshgrid(xs * step[0], ys * step[1], indexing="ij")
+            weights.append(self._probe.at(np.column_stack([x.ravel(), y.ravel()]), setup.box))
         exits = parts[0].shape[0]
         out = np.zeros((exits, len(xs), setup.scan[1], self._detectors.members.shape[1]))
         for e in range(exits):
-            strip = np.concatenate([part[e][:, rows] for part in parts])
-            for start in range(0, setup.scan[1], b):
-                ys = np.arange(start, min(setup.scan[1], start + b))
-                columns = self._around(ys.mean() * step[1], 1)
-                x, y = np.meshgrid(xs * step[0], ys * step[1], indexing="ij")
-                weights = self._probe.at(np.column_stack([x.ravel(), y.ravel()]), setup.box)
-                cut = strip[:, :, columns].reshape(len(strip), -1)
-                waves = (weights @ cut).reshape(-1, *self._window)
-                spectra = fft.fft2(waves, overwrite_x=True, norm="forward")[:, self._detectors.rows, self._detectors.columns]
-                out[e, :, ys] = self._detectors.measure(spectra).reshape(len(xs), len(ys), -1).swapaxes(0, 1)
+            waves = [np.empty((len(weight), *self._window), dtype=np.complex64) for weight in weights]
+            for some in _parts(len(rows), self._rows, slice(0, len(rows))):
+                strip = np.concatenate([part[e][:, rows[some]] for part in parts])
+                for wave, weight, where in zip(waves, weights, columns, strict=True):
+                    cut = strip[:, :, where].reshape(len(strip), -1)
+                    wave[:, some] = (weight @ cut).reshape(len(weight), -1, len(where))
+            for wave, ys in zip(waves, patches, strict=True):
+                spectra = fft.fft2(wave, overwrite_x=True, norm="forward")[:, self._detectors.rows, self._detectors.columns]
+                out[e][:, ys] = self._detectors.measure(spectra).reshape(len(xs), len(ys), -1)
         return out
 
     def _around(self, place: float, axis: int) -> npt.NDArray[np.int64]:
@@ -247,3 +258,11 @@ class Windows:
 
 def _parts(stop: int, size: int, within: slice) -> list[slice]:
     return [slice(n, min(stop, within.stop, n + size)) for n in range(within.start, within.stop, size)]
+
+
+def _too_small(needed: int, bench: Bench) -> Capacity:
+    return Capacity(
+        f"the simulation needs {needed / 2**20:.0f} MiB, the budget is {bench.memory / 2**20:.0f}",
+        fix="more memory, fewer threads, a smaller supercell, or a narrower outermost detector",
+        kind=Kind.MEMORY_BUDGET,
+    )

@@ -97,7 +97,7 @@ def plan(params: StemParams) -> Job:
         element = params.vacancies.element or crystal.vacant or ""
         specimen, told = with_vacancies(specimen, crystal, element, params.vacancies.single, params.vacancies.double, params.seed)
     area = specimen.box[:2] if params.full else specimen.unit
-    setup = make_setup(params, specimen.box[:2], area, max(thicknesses))
+    setup = make_setup(params, specimen.box[:2], area, max(thicknesses), specimen.unit)
     return Job(specimen, ends, setup, _sigma(params, specimen), told)
 
 
@@ -110,7 +110,7 @@ def _particle(params: StemParams, view: tuple[float, float]) -> Job:
     asked = params.particle or Particle()  # type: ignore[call-arg]
     wide = (max(view[0], params.supercell or 0.0), max(view[1], params.supercell or 0.0))
     specimen = on_carbon(asked, wide, params.slice_thickness, params.seed)
-    setup = make_setup(params, wide, wide, specimen.box[2])
+    setup = make_setup(params, wide, wide, specimen.box[2], wide)
     return Job(specimen, (len(specimen.levels),), setup, _sigma(params, specimen), None)
 
 

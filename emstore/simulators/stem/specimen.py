@@ -45,6 +45,8 @@ class Specimen:
     """Whether the atom is there."""
     column: npt.NDArray[np.int64]
     """Row of its column; -1 for an atom of none."""
+    serial: npt.NDArray[np.int64]
+    """Number of the atom, the same in a thicker specimen of the same width."""
     twin: npt.NDArray[np.int64]
     """Number that atoms at the same place of different units share."""
     box: tuple[float, float, float]
@@ -78,7 +80,7 @@ class Specimen:
         scale = np.array([sigma[element] for element in self.elements.tolist()])[:, None]
         chance = stream(seed, Purpose.DISPLACEMENTS + configuration)
         if not alike:
-            return np.asarray(chance.standard_normal((len(scale), 3)) * scale)
+            return np.asarray(chance.standard_normal((int(self.serial.max()) + 1, 3))[self.serial] * scale)
         return np.asarray(chance.standard_normal((int(self.twin.max()) + 1, 3))[self.twin] * scale)
 
 
@@ -135,6 +137,7 @@ def of_crystal(
         elements=crystal.elements()[atom][inside],
         present=np.ones(int(inside.sum()), dtype=np.bool_),
         column=column.astype(np.int64),
+        serial=(((k * nx + i) * ny + j) * len(crystal.sites) + atom)[inside],
         twin=(k * len(crystal.sites) + atom)[inside],
         box=(nx * a, ny * b, height),
         unit=(a, b),
