@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Region = tuple[slice, ...]
+
+
+CARRIED: Final = ("quantity", "dose", "simulation")
+"""Attributes that say what an image's values are and where they come from: they follow them from image to image."""
 
 
 class VolumeKind(StrEnum):

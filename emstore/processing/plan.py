@@ -21,7 +21,7 @@ from emstore.processor import Processor
 from emstore.store import Version, canonical, digest, open_version, plan_version
 from emstore.store.plan import VersionPlan, cpu_count, project, same_plan
 from emstore.table import Table
-from emstore.volume import Region, Volume
+from emstore.volume import CARRIED, Region, Volume, VolumeKind
 
 DEFAULT_MEMORY: Final = 1 << 30
 """Memory budget of the whole process unless the caller states one, bytes."""
@@ -260,9 +260,20 @@ def promised(operation: Operation, result: Result, volumes: Sequence[Volume]) ->
         modality=result.modality,
         scale=result.scale,
         window=result.window,
-        attributes=dict(result.attributes),
+        attributes={**_carried(first, result), **result.attributes},
         notes=result.notes,
     )
+
+
+def _carried(first: Volume, result: Result) -> dict[str, Any]:
+    """Return what the first input says of its values, where the result is an image too; a dose per frame, if the frames stay."""
+    if result.kind is not VolumeKind.IMAGE:
+        return {}
+    told = {key: first.attributes[key] for key in CARRIED if key in first.attributes}
+    dose = told.get("dose")
+    if isinstance(dose, Mapping) and isinstance(dose.get("value"), list) and result.grid.shape[0] != first.shape[0]:
+        del told["dose"]
+    return told
 
 
 def written(operation: Operation, promise: Volume, volumes: Sequence[Volume], *, pyramid: bool, memory: int) -> VersionPlan:

@@ -102,6 +102,6 @@ class Analog:
             dtype=np.dtype(np.float32),
             scale=None,
             window=(0.0, 1.0),
-            attributes={**volume.attributes, "quantity": ANALOG, "dose": {"value": params.dose, "unit": DOSE_UNIT}},
+            attributes={"quantity": ANALOG, "dose": {"value": params.dose, "unit": DOSE_UNIT}},
         )
         return Operation(result, work.apply, whole=volume.grid.dims[-2:], work_bytes=40, seed=params.seed)

@@ -109,7 +109,7 @@ class Digital:
             dtype=np.dtype(params.dtype),
             scale=None,
             window=None,
-            attributes={**volume.attributes, "quantity": ELECTRONS, "counted": True, "dose": dose},
+            attributes={"quantity": ELECTRONS, "counted": True, "dose": dose},
         )
         work = Counting(factor, repeated, volume.shape, params.seed, result.dtype)
         return Operation(result, work.apply, needs=work.needs, work_bytes=24, seed=params.seed)

@@ -78,8 +78,8 @@ class Accumulate:
                 where=volume.name,
                 fix="take it off with transform.rescale first",
             )
-        attributes = {**volume.attributes, "accumulated": axis.name}
-        dose = attributes.get("dose")
+        attributes: dict[str, Any] = {"accumulated": axis.name}
+        dose = volume.attributes.get("dose")
         if isinstance(dose, dict) and isinstance(dose.get("value"), int | float):
             attributes["dose"] = {**dose, "value": [dose["value"] * (k + 1) for k in range(axis.size)]}
         result = Result.like(volume, dtype=_type(volume.dtype, axis.size), window=None, attributes=attributes)

@@ -1,6 +1,6 @@
 """transform.project: the brightest, darkest, mean or sum along an axis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from emstore.errors import InvalidInput
-from emstore.geometry import Axis, Grid
+from emstore.geometry import Axis, AxisKind, Grid
 from emstore.operation import Block, Operation, Result
 from emstore.processor import Params
 from emstore.volume import Region, ValueScale, Volume, VolumeKind
@@ -102,13 +102,17 @@ class Project:
             window = None
             if scale is not None:
                 scale = ValueScale(scale.slope, scale.intercept * axis.size, scale.unit)
+        attributes: dict[str, Any] = {"projection": {"axis": axis.name, "how": params.how, "samples": axis.size}}
+        dose = volume.attributes.get("dose")
+        if params.how == "sum" and axis.kind is AxisKind.TIME and isinstance(dose, Mapping):
+            attributes["dose"] = {**dose, "value": float(np.sum(dose["value"])) * (1 if np.ndim(dose["value"]) else axis.size)}
         result = Result.like(
             volume,
             grid=_flattened(volume.grid, axis, params.how),
             dtype=dtype,
             scale=scale,
             window=window,
-            attributes={"projection": {"axis": axis.name, "how": params.how, "samples": axis.size}},
+            attributes=attributes,
         )
         work = Along(result.grid.dims.index(axis.name), axis.size, params.how, dtype)
         # The largest array is what is read; sums are as large as the block, 8 or 16 bytes, and once more in the result's type.

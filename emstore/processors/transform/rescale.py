@@ -163,6 +163,8 @@ class Rescale:
         ends = params.ends
         notes: tuple[str, ...] = ()
         attributes: dict[str, Any] = {"rescaled_to": list(ends)}
+        if "quantity" in volume.attributes:
+            attributes["quantity"] = "rescaled"
         if params.values is not None:
             attributes["rescaled_from"] = list(params.values)
         elif volume.scale is not None:

@@ -110,3 +110,12 @@ def test_projected_channels_are_called_what_they_are() -> None:
     operation = planned(Project(), volume, axis="c", how="mean")
     assert operation.result is not None
     assert operation.result.grid.axes[0].labels == ("mean",)
+
+
+def test_summed_frames_have_their_dose_together() -> None:
+    dose = {"value": 500.0, "unit": "electron/angstrom^2"}
+    volume = over(np.ones((4, 2, 2), "u2"), *axes_of("tyx", (4, 2, 2)), attributes={"dose": dose})
+    for how, total in (("sum", 2000.0), ("mean", None)):
+        result = planned(Project(), volume, axis="t", how=how).result
+        assert result is not None
+        assert result.attributes.get("dose", {}).get("value") == total
