@@ -88,7 +88,7 @@ class Reduction:
     finish: Callable[[Any], Any]
     """What the pass finds: for `Operation.apply`, or the Table that is the result."""
     state_bytes: Callable[[tuple[int, ...]], int] | None = None
-    """Most memory that the state, and what is found, take at any time, for blocks of a shape, bytes. Left out: a few megabytes."""
+    """Most memory that state and finding take at any time, for blocks of a shape, bytes. Left out: a few megabytes."""
 
 
 @dataclass(frozen=True)
