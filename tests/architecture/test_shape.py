@@ -85,6 +85,8 @@ def test_importing_an_adapter_loads_no_format_library(module: str) -> None:
 
 
 # Import name -> distribution name, where they differ.
+APART = {"dask_cuda"}
+"""Needs a Dask of its own, which nothing else here runs with: its one test is skipped by name where it is not installed."""
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "distributed": "dask",  # its extra of that name
