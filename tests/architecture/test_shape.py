@@ -153,7 +153,7 @@ def test_every_library_the_tests_import_comes_with_setup() -> None:
     missing = {
         f"{path.relative_to(ROOT).as_posix()} imports {library}"
         for path in files
-        for library in imported(path) - beside
+        for library in imported(path) - beside - APART
         if DISTRIBUTIONS.get(library, library.replace("_", "-")).lower() not in installed
     }
     assert missing == set()
