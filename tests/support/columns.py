@@ -1,7 +1,16 @@
 """Images of Gaussian columns whose every parameter is known, for tests of what finds them."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+
+from emstore.blocks.compute import evaluate
+from emstore.geometry import Axis, AxisKind
+from emstore.processors.measure import Columns
+from emstore.table import Table
+from emstore.volume import Volume
+from sealed import volume
 
 Matrix = npt.NDArray[np.float64]
 
@@ -31,3 +40,21 @@ def nearest(found: Matrix, truth: Matrix) -> npt.NDArray[np.int64]:
     from scipy.spatial import cKDTree
 
     return np.asarray(cKDTree(found[:, :2]).query(truth[:, :2])[1], np.int64)
+
+
+def image(values: npt.NDArray[Any], spacing: float | None = 0.2, quantity: str | None = "electrons") -> Volume:
+    """Return an image with pixels of 0.2 angstrom, away from the origin."""
+    lead = [Axis(f"q{i}", n, AxisKind.OTHER) for i, n in enumerate(values.shape[:-2])]
+    unit = None if spacing is None else "angstrom"
+    axes = [
+        Axis(name, n, spacing=spacing, unit=unit, origin=origin)
+        for name, n, origin in zip("yx", values.shape[-2:], (5.0, -3.0) if spacing else (0.0, 0.0), strict=True)
+    ]
+    return volume("image", values, *lead, *axes, attributes={} if quantity is None else {"quantity": quantity})
+
+
+def measured(one: Volume, **params: Any) -> Table:
+    """Return the columns of an image."""
+    found = evaluate(Columns().plan([one], Columns.params(**params)), [one])
+    assert isinstance(found, Table)
+    return found

@@ -89,7 +89,8 @@ def same_unit(one: Rows, other: Rows) -> None:
     """
     if one.unit != other.unit:
         raise InvalidInput(
-            f"positions are in {one.unit or 'pixels'} and {other.unit or 'pixels'}", where=f"{one.table.name}, {other.table.name}"
+            f"their positions differ in unit: {one.unit or 'pixels'} and {other.unit or 'pixels'}",
+            where=f"{one.table.name}, {other.table.name}",
         )
 
 

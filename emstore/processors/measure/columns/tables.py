@@ -60,15 +60,17 @@ class Strain:
 
     name: ClassVar[str] = "measure.strain"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "strain error: deviation of neighbouring columns' distances over a reference, or their histogram"
+    summary: ClassVar[str] = "Measure strain error: deviation of neighbouring columns' distances over a reference"
     inputs: ClassVar[tuple[str, ...]] = ("columns",)
+    tables: ClassVar[tuple[str, ...]] = ("columns",)
     params: ClassVar[type[Params]] = StrainParams
 
     def plan(self, inputs: Sequence[Any], params: StrainParams) -> Table:
         """See `emstore.processor.Processor.plan`."""
         [table] = inputs
         rows = Rows.of(table, edges=params.edges)
-        found, histograms = [], []
+        found: list[dict[str, Any]] = []
+        histograms: list[tuple[int, str, Matrix, float]] = []
         for frame, index in rows.frames():
             places = turned(rows.places[index], params.angle)
             for key, direction in enumerate(DIRECTIONS):
@@ -98,7 +100,7 @@ class Strain:
             raise InvalidInput(
                 _NO_PAIRS.format("horizontal or vertical"), where=rows.table.name, fix="give angle, horizontal and vertical"
             )
-        summary = {
+        summary: dict[str, Any] = {
             direction: plain(float(np.mean([one["strain_error"] for one in found if one["direction"] == direction] or [np.nan])))
             for direction in DIRECTIONS
         }
@@ -149,8 +151,8 @@ class PrecisionParams(DistanceParams):
     radius: float | None = Field(
         default=None,
         gt=0,
-        description="Furthest a column is from the same one of the reference, in the unit of the positions; left out: a quarter of "
-        "the smaller reference distance.",
+        description="Furthest a column is from the same one of the reference, in the unit of the positions; left out: a quarter "
+        "of the smaller reference distance.",
     )
     dose_ratio: float = Field(
         default=1.0, gt=0, description="Dose of the columns over the dose that the reference's standard errors hold for."
@@ -168,8 +170,9 @@ class Precision:
 
     name: ClassVar[str] = "measure.precision"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "noise in neighbouring columns' distances against a reference, as a multiple of the Cramer-Rao bound"
+    summary: ClassVar[str] = "Measure noise in neighbouring columns' distances as a multiple of the Cramer-Rao bound"
     inputs: ClassVar[tuple[str, ...]] = ("columns", "reference")
+    tables: ClassVar[tuple[str, ...]] = ("columns", "reference")
     params: ClassVar[type[Params]] = PrecisionParams
 
     def plan(self, inputs: Sequence[Any], params: PrecisionParams) -> Table:
@@ -283,8 +286,9 @@ class Matching:
 
     name: ClassVar[str] = "measure.matching"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "columns found against true ones: recall, precision, offsets, ratio of widths"
+    summary: ClassVar[str] = "Compare columns with true ones: recall, precision, offsets, ratio of widths"
     inputs: ClassVar[tuple[str, ...]] = ("columns", "truth")
+    tables: ClassVar[tuple[str, ...]] = ("columns", "truth")
     params: ClassVar[type[Params]] = MatchingParams
 
     def plan(self, inputs: Sequence[Any], params: MatchingParams) -> Table:
