@@ -6,5 +6,6 @@ in pieces that outlive a stop (`scanning`, `pieces`); `band` shows the image at 
 
 from emstore.simulators.stem.parameters import Particle, StemParams, Vacancies
 from emstore.simulators.stem.simulator import Stem
+from emstore.simulators.stem.training import StemTraining, TrainingParams
 
-__all__ = ["Particle", "Stem", "StemParams", "Vacancies"]
+__all__ = ["Particle", "Stem", "StemParams", "StemTraining", "TrainingParams", "Vacancies"]

@@ -10,6 +10,8 @@ class Purpose(IntEnum):
 
     VACANCIES = 1
     CARBON = 2
+    SPECIMENS = 3
+    CROPS = 4
     DISPLACEMENTS = 1000
     """Of configuration 0; the others follow."""
 

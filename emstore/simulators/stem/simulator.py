@@ -158,7 +158,7 @@ class Stem:
         """
         job = plan(params)
         with abtem_ready() as abtem:
-            band, shifts = _simulated(abtem, params, job, bench)
+            band, shifts = simulated(abtem, params, job, bench)
         low, high = band.extremes()
         allowed = WINDOWED if math.prod(job.setup.interpolation) > 1 else NOISE
         if (low < -allowed * high).any():
@@ -171,7 +171,7 @@ class Stem:
         return (Simulated("", volume), Simulated("columns", table))
 
 
-def _simulated(abtem: Any, params: StemParams, job: Job, bench: Bench) -> tuple[Band, npt.NDArray[np.float64]]:
+def simulated(abtem: Any, params: StemParams, job: Job, bench: Bench) -> tuple[Band, npt.NDArray[np.float64]]:
     """Return the images of every thickness and detector, and how far every atom was, on average, from its place."""
     specimen, configurations = job.specimen, max(params.phonons, 1)
     scanner = Scanner(abtem, params, job.setup, bench, slices=len(specimen.levels), exits=len(job.ends))
