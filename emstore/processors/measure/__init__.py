@@ -4,7 +4,7 @@ Every figure is found from sums, counts and extremes of blocks, so that it does 
 where the values are integers of at most 16 bits, and to rounding (parts in 1e9, mostly far less) where they are not.
 """
 
-from emstore.processors.measure.columns import Columns, Matching, Precision, Strain
+from emstore.processors.measure.columns import Columns, Matching, Precision, Profile, Residual, Strain
 from emstore.processors.measure.fidelity import MeanSquaredError, PeakSignalToNoise
 from emstore.processors.measure.histogram import Histogram
 from emstore.processors.measure.multiscale import MultiScaleSimilarity
@@ -22,6 +22,8 @@ __all__ = [
     "Overlap",
     "PeakSignalToNoise",
     "Precision",
+    "Profile",
+    "Residual",
     "RocCurve",
     "Statistics",
     "Strain",
