@@ -1,4 +1,4 @@
-"""What a simulation costs, in CPU seconds: one cell of every material thin and thick, and the benchmark's full supercell projected.
+"""What a simulation costs, CPU seconds: one cell of every material thin and thick, and the benchmark's whole field projected.
 
 `project` lets a simulation make a few of its pieces, stops it as a user would, and multiplies by their number.
 """

@@ -181,8 +181,9 @@ def test_what_makes_no_sense_is_refused_with_its_place(bench: Benches, changes: 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"energy_kev": 5}, {"convergence_mrad": 0}, {"pixel": 0}, {"shape": (0, 5)}, {"seed": -1}, {"phonons": -1}, {"thickness": (-3,)},
-        {"vacancies": {"single": 0.7, "double": 0.7}}, {"nonsense": 1}, {"detectors_mrad": ()}, {"pixel": float("nan")},
+        {"energy_kev": 5}, {"convergence_mrad": 0}, {"pixel": 0}, {"shape": (0, 5)}, {"seed": -1}, {"phonons": -1},
+        {"vacancies": {"single": 0.7, "double": 0.7}}, {"nonsense": 1}, {"thickness": (-3,)},
+        {"detectors_mrad": ()}, {"pixel": float("nan")},
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused_by_the_parameters(changes: dict[str, Any]) -> None:
