@@ -167,7 +167,7 @@ class Ready:
 def bytes_per_pixel(weights: Weights) -> float:
     """Return at most how much memory running a network takes, in bytes per pixel of an image, that image left out."""
     widest = max(step.outputs / (4 if isinstance(step, Reduce) else 1) for step in weighted(network_of(weights).steps))
-    return 4.0 * (2.5 * widest + 8)
+    return 4.0 * (2.5 * widest + 14)
 
 
 __all__ = ["AT_ONCE", "KerasNetwork", "Ready", "TorchNetwork", "bytes_per_pixel"]

@@ -1,6 +1,7 @@
 """Denoising by networks: blocks give the whole, odd input is right or refused, and values mean what they say."""
 
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,15 @@ CASES: dict[str, tuple[Any, Weights]] = {
     "latent_analog": (Latent(), ANALOG),
 }
 ELECTRONS = {"quantity": "electrons", "dose": {"value": 900.0, "unit": "electron/angstrom^2"}, "other": 1}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other over a few pixels take far longer than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def images(*shape: int, seed: int = 0) -> npt.NDArray[np.uint16]:
