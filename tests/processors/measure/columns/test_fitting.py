@@ -17,7 +17,7 @@ from emstore.processors.measure.columns.peaks import find_peaks
 
 
 @pytest.mark.parametrize("method", ["least_squares", "poisson"])
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10**6), pitch=st.floats(11, 16), sigma=st.floats(1.5, 2.4), floor=st.floats(0.5, 20), turn=st.booleans()
 )

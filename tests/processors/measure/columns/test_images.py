@@ -1,6 +1,6 @@
 """Line profiles and residuals against what is known of the images."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from emstore.blocks.compute import evaluate
 from emstore.errors import InvalidInput
 from emstore.processors.measure import Profile, Residual
 from emstore.table import Table
+from emstore.testing import ProcessorConformance
 from emstore.volume import Volume
 
 TRUTH = lattice((144, 144), 12, amplitude=40, sigma=2.2, seed=0, jitter=0.0)
@@ -57,3 +58,18 @@ def test_nothing_is_said_of_what_is_not_known() -> None:
     assert figures(Residual(), image(CLEAN), image(holed)).summary["bragg_power_ratio"] is None
     with pytest.raises(InvalidInput, match="too small"):
         figures(Residual(), image(flat[:8]), image(flat[:8]))
+
+
+class TestProfile(ProcessorConformance):
+    processor = Profile
+    volumes: ClassVar[Any] = (image(np.random.default_rng(1).integers(0, 200, (2, 18, 23)).astype("uint16")),)
+    params = ({"start": [1, 2], "stop": [15, 20], "width": 3},)
+    executors = ("threads",)
+    examples = 4
+
+
+class TestResidual(ProcessorConformance):
+    processor = Residual
+    volumes: ClassVar[Any] = ((image(CLEAN[:40, :37] + 1), image(CLEAN[:40, :37])),)
+    executors = ("threads",)
+    examples = 4

@@ -23,8 +23,8 @@ CLEAN = gaussians((52, 65), TRUTH, 4)
 class TestColumns(ProcessorConformance):
     processor = Columns
     volumes: ClassVar[Any] = (
-        image(np.random.default_rng(0).poisson(np.stack([CLEAN, CLEAN[::-1]])).astype("uint16")),
-        image(CLEAN.astype("float32"), None, None),
+        image(np.random.default_rng(0).poisson(np.stack([CLEAN, CLEAN[::-1]])[:, :39, :39]).astype("uint16")),
+        image(CLEAN[:39, :26].astype("float32"), None, None),
     )
     params = ({}, {"method": "poisson", "edges": "drop"})
     executors = ("threads",)
@@ -32,7 +32,7 @@ class TestColumns(ProcessorConformance):
 
     def sized(self, case: ProcessorCase, voxels: int) -> tuple[Volume, ...]:
         """A fit of millions of pixels would take minutes."""
-        return operations.repeated(case.volumes, voxels // 16)
+        return operations.repeated(case.volumes, voxels // 32)
 
 
 def test_positions_come_in_the_axes_units() -> None:
@@ -100,12 +100,12 @@ def test_real_images(instrument_file: Callable[[str], Path]) -> None:
 
     em = adapters()["em"].entry.load()()
     [mos2] = em.open(Source.of((instrument_file("stem/example_Se_implanted_MoS2.dm3"),)))[:1]
-    part = np.asarray(mos2.data[(slice(400, 600), slice(100, 330))])
+    part = np.asarray(mos2.data[(slice(400, 530), slice(100, 270))])
     axes = [Axis(one.name, n, spacing=one.spacing, unit=one.unit) for one, n in zip(mos2.grid.axes, part.shape, strict=True)]
     found = measured(volume("MoS2", part, *axes))
     # Two kinds of columns on a honeycomb of lattice constant 0.316 nm: 2 / (0.316^2 sqrt(3) / 2) per square nanometre.
     area = part.size * mos2.grid.axes[0].spacing ** 2
-    assert found.rows == pytest.approx(area * 2 / (0.316**2 * np.sqrt(3) / 2), rel=0.06)
+    assert found.rows == pytest.approx(area * 2 / (0.316**2 * np.sqrt(3) / 2), rel=0.1)
     assert found.summary["converged"] > 0.8 * found.rows
     [stack] = em.open(Source.of((instrument_file("stem/stem_abf_data_imagestack.hspy"),)))[:1]
     frame = np.asarray(stack.data[(slice(0, 1), slice(0, 160), slice(0, 170))])[0]
