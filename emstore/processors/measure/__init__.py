@@ -12,6 +12,7 @@ from emstore.processors.measure.overlap import Overlap
 from emstore.processors.measure.roc import RocCurve
 from emstore.processors.measure.similarity import StructuralSimilarity
 from emstore.processors.measure.statistics import Statistics
+from emstore.processors.measure.vacancies import Vacancies
 
 __all__ = [
     "Columns",
@@ -28,4 +29,5 @@ __all__ = [
     "Statistics",
     "Strain",
     "StructuralSimilarity",
+    "Vacancies",
 ]

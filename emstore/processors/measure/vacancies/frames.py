@@ -1,0 +1,375 @@
+"""``measure.vacancies``: the chalcogen sites of every frame, and how many atoms each lacks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from emstore.errors import InvalidInput
+from emstore.geometry import Axis
+from emstore.operation import Array, Block, Operation, Reduction
+from emstore.processor import Params
+from emstore.processors.measure.slices import plain, real
+from emstore.processors.measure.vacancies.calibration import steps_for
+from emstore.processors.measure.vacancies.lattice import Matrix, Unusable
+from emstore.processors.measure.vacancies.template import Asked, Sites, find_sites
+from emstore.processors.measure.vacancies.two_sublattice import Separations, find_two_sublattices
+from emstore.table import Column, Table
+from emstore.volume import ValueScale, Volume, VolumeKind
+
+_PIXEL_BYTES: Final = 1_500.0
+"""What a fit keeps per pixel of a frame: windows of all columns, the matrix made of them, its products."""
+_FIXED_BYTES: Final = float(60 << 20)
+_ROW_BYTES: Final = 160.0
+_LEAST_AREA: Final = 12
+"""Pixels of a site, at least."""
+_NAMES: Final = (
+    "frame", "y_index", "x_index", "sublattice", "amplitude", "amplitude_error", "expected_atoms", "probability_0",
+    "probability_1", "probability_2", "call", "at_edge", "counted",
+)  # fmt: skip
+
+
+class VacanciesParams(Params):
+    """Parameters of `Vacancies`."""
+
+    method: Literal["template", "two_sublattice"] = Field(
+        default="template",
+        description="Fit the whole lattice at once and say of every site how many atoms it has; or find metal columns, hide "
+        "them, find chalcogen columns and compare the numbers.",
+    )
+    edges: Literal["exclude", "wrap", "all"] = Field(
+        default="exclude",
+        description="Which columns count: those away from the border, or all but those at the bottom and right border, as if the "
+        "frame repeated, or all.",
+    )
+    edge: float | None = Field(
+        default=None,
+        ge=0,
+        description="Columns nearer to the border are at the edge, pixels; left out: the reach of a column (template), half a "
+        "separation (two_sublattice).",
+    )
+    invert: bool = Field(default=False, description="Columns are dark, as in bright field.")
+    phase: Literal["auto", "2H", "1T"] = Field(default="auto", description="Stacking; auto: as the third site of the cell says.")
+    metal: Literal["auto", "brighter", "dimmer"] = Field(
+        default="auto",
+        description="Which columns of 2H are the metal; auto: those among which there are none of half the height, else the "
+        "brighter.",
+    )
+    distortion: int = Field(default=3, ge=1, le=3, description="Highest order of the lattice's distortion; 1: affine.")
+    detector_mrad: tuple[float, float] | None = Field(
+        default=None,
+        description="Inner and outer angle of the detector, mrad, for what one atom is to two; left out: about half.",
+    )
+    single: float | None = Field(default=None, gt=0, lt=1, description="Height of one atom in parts of two, instead.")
+    single_error: float | None = Field(default=None, ge=0, lt=0.5, description="Its standard error.")
+    metal_separation: float = Field(
+        default=20.0, ge=2, description="Least distance of two metal columns, pixels (two_sublattice)."
+    )
+    disc: float = Field(default=12.0, ge=0, description="Diameter of the discs that hide metal columns, pixels (two_sublattice).")
+    chalcogen_separation: float = Field(
+        default=14.0, ge=2, description="Least distance of two chalcogen columns, pixels (two_sublattice)."
+    )
+    threshold: float = Field(
+        default=0.12,
+        ge=0,
+        lt=1,
+        description="Least height of a peak in the smoothed image, in parts of its range (two_sublattice).",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**63, description="What the draws behind probabilities and intervals come from.")
+
+
+class Vacancies:
+    """Chalcogen vacancies of MX2 monolayers: the atoms of every chalcogen site and the percentage missing, with its interval.
+
+    ``template``: the hexagonal lattice is found in the image (`lattice`), the mean cell shows where metal and chalcogen are and
+    what a column looks like (`shapes`), all heights are fitted at once with Poisson weights (`joint`), and every site is told
+    full, single or none by its likelihood (`atoms`), heights being calibrated by the image's own full columns and the known part
+    that one atom is of two (`calibration`).
+
+    ``two_sublattice``: columns are counted and compared with the composition MX2, as is done with Atomap (M. Nord et al., Adv.
+    Struct. Chem. Imaging 3, 9, 2017); only whole columns can be missing.
+
+    A frame is the last two axes, ``y`` and ``x``. Frames that cannot be evaluated have no rows and are named in the notes with
+    the reason.
+    """
+
+    name: ClassVar[str] = "measure.vacancies"
+    version: ClassVar[str] = "1"
+    summary: ClassVar[str] = "chalcogen vacancies of MX2 monolayers, site by site, with a percentage and its interval"
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
+    params: ClassVar[type[Params]] = VacanciesParams
+
+    def plan(self, volumes: Sequence[Volume], params: VacanciesParams) -> Operation:
+        """See `emstore.processor.Processor.plan`."""
+        [volume] = volumes
+        real(volume)
+        if volume.grid.dims[-2:] != ("y", "x"):
+            raise InvalidInput(f"its axes are {', '.join(volume.grid.dims)}; the last two must be y and x", where=volume.name)
+        if volume.kind is not VolumeKind.IMAGE:
+            raise InvalidInput("vacancies are looked for in an image, not in labels", where=volume.name)
+        if params.detector_mrad is not None and not 0 <= params.detector_mrad[0] < params.detector_mrad[1]:
+            raise InvalidInput(
+                f"a detector from {params.detector_mrad[0]:g} to {params.detector_mrad[1]:g} mrad has no width",
+                where="detector_mrad",
+            )
+        if params.single_error is not None and params.single is None:
+            raise InvalidInput("single_error is that of single, which is not stated", where="single_error", fix="state single")
+        steps, source = steps_for(params.detector_mrad, params.single, params.single_error)
+        scale = volume.scale or ValueScale()
+        work = _Pass(
+            title=f"vacancies of {volume.name}",
+            leading=volume.shape[:-2],
+            axes=(volume.grid.axes[-2], volume.grid.axes[-1]),
+            scale=scale,
+            params=params,
+            asked=Asked(
+                steps=steps,
+                phase=params.phase,
+                metal=params.metal,
+                order=params.distortion,
+                counts=volume.attributes.get("quantity") == "electrons",
+                invert=params.invert,
+                edge=params.edge,
+                edges=params.edges,
+                seed=params.seed,
+            ),
+            unit="electron" if volume.attributes.get("quantity") == "electrons" else None,
+            source=source,
+        )
+        frame = prod(volume.shape[-2:])
+        most = frame / _LEAST_AREA + 1
+        return Operation(
+            None,
+            reduction=Reduction(
+                work.map,
+                list,
+                _add,
+                work.finish,
+                state_bytes=lambda _: int(3 * _ROW_BYTES * most * prod(work.leading) + (1 << 20)),
+            ),
+            whole=("y", "x"),
+            work_bytes=_PIXEL_BYTES + _FIXED_BYTES / frame,
+            seed=params.seed,
+        )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one frame says."""
+
+    number: int
+    rows: Matrix
+    """Shape (N, len(_NAMES))."""
+    missing: Matrix
+    """Atoms missing among the counted sites, one per draw."""
+    atoms: int
+    """That the counted sites would have."""
+    kinds: Matrix
+    """Counted columns with 0, 1, ... atoms, mean over the draws, shape (K,)."""
+    reason: str | None = None
+    """Why the frame was not evaluated."""
+    facts: tuple[tuple[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _add(state: list[_Part], block: Block, part: list[_Part]) -> list[_Part]:
+    return state + part
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """The pass over all frames."""
+
+    title: str
+    leading: tuple[int, ...]
+    axes: tuple[Axis, Axis]
+    scale: ValueScale
+    params: VacanciesParams
+    asked: Asked
+    unit: str | None
+    source: str
+
+    def map(self, block: Block, arrays: Sequence[Array]) -> list[_Part]:
+        """Return what the frames of a block say."""
+        [values] = arrays
+        starts = [part.start for part in block.output[:-2]]
+        found = []
+        for index in np.ndindex(*values.shape[:-2]):
+            place = tuple(start + i for start, i in zip(starts, index, strict=True))
+            number = int(np.ravel_multi_index(place, self.leading)) if place else 0
+            frame = np.asarray(values[index], np.float64) * self.scale.slope + self.scale.intercept
+            try:
+                if self.params.method == "template":
+                    found.append(_of_template(number, find_sites(frame, self.asked)))
+                else:
+                    found.append(self._of_two(number, frame))
+            except Unusable as why:
+                found.append(_Part(number, np.zeros((0, len(_NAMES))), np.zeros(0), 0, np.zeros(0), str(why)))
+        return found
+
+    def _of_two(self, number: int, frame: Matrix) -> _Part:
+        params = self.params
+        found = find_two_sublattices(
+            frame,
+            Separations(params.metal_separation, params.disc, params.chalcogen_separation),
+            threshold=params.threshold,
+            invert=params.invert,
+            edges=params.edges,
+            edge=params.edge,
+        )
+        places, amplitude = found.chalcogens[:, :2], found.chalcogens[:, 2]
+        rows = np.full((len(places), len(_NAMES)), np.nan)
+        rows[:, 0] = number
+        rows[:, 1:3] = places
+        rows[:, 3] = 1
+        rows[:, 4] = amplitude
+        rows[:, 10] = 2
+        rows[:, 11] = found.at_edge
+        rows[:, 12] = found.counted
+        missing = 2.0 * found.metal_count - 2.0 * int(found.counted.sum())
+        low, high = found.interval
+        facts = (
+            ("metal_columns", found.metal_count), ("chalcogen_columns", int(found.counted.sum())),
+            ("percent_missing", found.percent), ("percent_low", low), ("percent_high", high),
+        )  # fmt: skip
+        return _Part(number, rows, np.array([missing]), 2 * found.metal_count, np.zeros(0), None, facts)
+
+    def finish(self, state: list[_Part]) -> Table:
+        """Return the table."""
+        parts = sorted(state, key=lambda part: part.number)
+        rows = np.concatenate([part.rows for part in parts]) if parts else np.zeros((0, len(_NAMES)))
+        of = dict(zip(_NAMES, rows.T, strict=True))
+        down, across = self.axes
+        kinds = np.array(["chalcogen", "chalcogen 1", "chalcogen 2"])
+        apart = {int(n) for part in parts for n in part.rows[:1, 0] if dict(part.facts).get("phase") == "1T"}
+        two = np.isin(of["frame"], list(apart)) if apart else np.zeros(len(rows), bool)
+        which = np.where(two, of["sublattice"], 0).astype(np.int64)
+        columns = {
+            "frame": Column(of["frame"].astype(np.int64), None, "number of the frame, in the order of the axes before y and x"),
+            "y": Column(_position(down, of["y_index"]), _unit(down), "position of the site along y"),
+            "x": Column(_position(across, of["x_index"]), _unit(across), "position of the site along x"),
+            "y_index": Column(of["y_index"], None, "row, pixels; the centre of the first pixel is 0"),
+            "x_index": Column(of["x_index"], None, "column of pixels; the centre of the first pixel is 0"),
+            "sublattice": Column(kinds[which], None, "what belongs there; the two sides of 1T are told apart"),
+            "amplitude": Column(of["amplitude"], self.unit, "height of the column above the background, from the joint fit"),
+            "amplitude_error": Column(of["amplitude_error"], self.unit, "standard error of amplitude"),
+            "expected_atoms": Column(of["expected_atoms"], None, "mean number of atoms, over all that is uncertain"),
+            "probability_0": Column(of["probability_0"], None, "probability that no atom is there"),
+            "probability_1": Column(of["probability_1"], None, "probability of one atom"),
+            "probability_2": Column(
+                of["probability_2"], None, "probability of two atoms; not known for single-atom columns (1T)"
+            ),
+            "call": Column(
+                of["call"].astype(np.int64), None, "atoms it is said to have; vacancies are called for the highest F1"
+            ),
+            "at_edge": Column(of["at_edge"] > 0, None, "near the border of the frame"),
+            "counted": Column(of["counted"] > 0, None, "whether it counts for the percentage"),
+        }
+        return Table(self.title, columns, self._summary(parts), tuple(self._notes(parts)))
+
+    def _summary(self, parts: list[_Part]) -> dict[str, Any]:
+        used = [part for part in parts if part.reason is None]
+        frames = [{"frame": part.number, **_figures([part]), **dict(part.facts)} for part in used]
+        return {
+            "method": self.params.method,
+            "frames": len(parts),
+            "frames_used": len(used),
+            "frames_screened": len(parts) - len(used),
+            **_figures(used),
+            "per_frame": [{k: plain(v) if isinstance(v, float) else v for k, v in frame.items()} for frame in frames],
+            "screened": [{"frame": part.number, "reason": part.reason} for part in parts if part.reason is not None],
+        }
+
+    def _notes(self, parts: list[_Part]) -> list[str]:
+        notes = []
+        if self.params.method == "template":
+            notes.append(f"{self.source}; two are what the full columns of each frame have")
+            notes.append("percentages are of chalcogen atoms, with the interval that holds 95 % of the probability")
+        else:
+            notes.append(
+                "percentages are of chalcogen columns, MX2 being one for every metal column; single vacancies are not seen"
+            )
+        rule = {
+            "exclude": "columns near the border are not counted",
+            "wrap": "columns near the bottom and right border are not counted, as if the frame repeated",
+            "all": "all columns are counted, at the border too",
+        }
+        notes.append(rule[self.params.edges])
+        for text in dict.fromkeys(note for part in parts for note in part.notes):
+            told = [str(part.number) for part in parts if text in part.notes]
+            notes.append(f"frame {', '.join(told)}: {text}")
+        notes += [f"frame {part.number} is left out: {part.reason}" for part in parts if part.reason is not None]
+        return notes
+
+
+def _figures(parts: list[_Part]) -> dict[str, Any]:
+    """Return the figures of one frame or of several together.
+
+    Draws of equal number share their calibration, so that its error is not averaged away over frames.
+    """
+    atoms = sum(part.atoms for part in parts)
+    if not atoms:
+        return {"sites": 0, "percent_missing": None, "percent_low": None, "percent_high": None}
+    if len({len(part.missing) for part in parts}) == 1 and len(parts[0].missing) > 1:
+        share = 100 * np.sum([part.missing for part in parts], axis=0) / atoms
+        low, high = np.quantile(share, [0.025, 0.975])
+        kinds = _together([part.kinds for part in parts])
+        sites = float(sum(kinds))
+        figures: dict[str, Any] = {
+            "sites": round(sites),
+            "percent_missing": float(share.mean()),
+            "percent_low": float(low),
+            "percent_high": float(high),
+            "percent_sites_with": {str(n): 100 * float(v) / sites for n, v in enumerate(kinds)},
+        }
+        return figures
+    share = 100 * sum(float(part.missing[0]) for part in parts) / atoms
+    pairs = [dict(part.facts) for part in parts]
+    errors = [(p["percent_high"] - p["percent_low"]) / 2 * part.atoms / atoms for p, part in zip(pairs, parts, strict=True)]
+    half = float(np.sqrt(np.sum(np.square(errors))))
+    return {"sites": atoms // 2, "percent_missing": share, "percent_low": share - half, "percent_high": share + half}
+
+
+def _together(kinds: list[Matrix]) -> Matrix:
+    size = max(len(k) for k in kinds)
+    return np.asarray(np.sum([np.pad(k, (0, size - len(k))) for k in kinds], axis=0))
+
+
+def _of_template(number: int, sites: Sites) -> _Part:
+    chances = sites.counted.probabilities
+    rows = np.full((len(sites.places), len(_NAMES)), np.nan)
+    rows[:, 0] = number
+    rows[:, 1:3] = sites.places
+    rows[:, 3] = sites.sublattice
+    rows[:, 4], rows[:, 5] = sites.amplitude, sites.error
+    rows[:, 6] = chances @ np.arange(chances.shape[1])
+    rows[:, 7 : 7 + chances.shape[1]] = chances
+    rows[:, 10] = sites.called
+    rows[:, 11] = sites.at_edge
+    rows[:, 12] = sites.counts
+    facts = (
+        ("phase", sites.phase), ("lattice_constant", sites.lattice.constant),
+        ("metal", "brighter" if sites.brighter else "dimmer"),
+        ("called", int((sites.called[sites.counts] < sites.atoms).sum())), ("full_amplitude", sites.full),
+        ("overdispersion", sites.phi), ("clearness", sites.clearness),
+    )  # fmt: skip
+    counted = sites.counted
+    atoms = int(sites.counts.sum()) * sites.atoms
+    return _Part(number, rows, counted.missing, atoms, counted.lacking.mean(0), None, facts, sites.notes)
+
+
+def _position(axis: Axis, index: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if axis.positions is not None:
+        return np.interp(index, np.arange(axis.size), axis.coordinates())
+    return axis.origin + (1.0 if axis.spacing is None else axis.spacing) * index
+
+
+def _unit(axis: Axis) -> str | None:
+    return axis.unit if axis.known else None
+
+
+__all__ = ["Vacancies", "VacanciesParams"]
