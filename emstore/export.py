@@ -8,7 +8,8 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final, Protocol, runtime_checkable
@@ -161,17 +162,54 @@ def export(
     else:
         exporter = exporter_for(target.name)
         nbytes, write = subject.nbytes, partial(exporter.write, subject)
-    if not target.parent.is_dir():
-        raise NotFound("there is no such folder", where=str(target.parent), fix="create it first")
-    _refuse_existing(target, force)
+    check_target(target, force=force)
     extension = max((e for e in exporter.extensions if target.name.lower().endswith(e)), key=len)
     _check_room(target, 0 if extension in getattr(exporter, "compressed", ()) else nbytes)
     name = task or target.name
     listener(Started(name, nbytes))
+    with whole_file(target, extension, force=force) as temporary:
+        notes = write(temporary, lambda count: listener(Advanced(name, count)))
+    for note in notes:
+        listener(Noted(name, note))
+    return notes
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Refuse a file that cannot be written, before any work is done for it.
+
+    Raises
+    ------
+    NotFound
+        The folder does not exist.
+    InvalidInput
+        It is a folder.
+    Conflict
+        The file exists and `force` was not given.
+    """
+    if not target.parent.is_dir():
+        raise NotFound("there is no such folder", where=str(target.parent), fix="create it first")
+    _refuse_existing(target, force)
+
+
+@contextmanager
+def whole_file(target: Path, extension: str, *, force: bool) -> Iterator[Path]:
+    """Give the path of a temporary file in the target's folder; once it is written it is flushed to disk and renamed.
+
+    It is removed when anything goes wrong, Ctrl-C included.
+
+    Raises
+    ------
+    Conflict
+        The file exists by now and `force` was not given.
+    Capacity
+        Kind ``disk_full``.
+    StorageFailed
+        The disk failed.
+    """
     # The suffix stays, since exporters and their libraries choose the variant by it; the stem is hidden and unguessable.
     temporary = target.with_name(f".{target.name[: -len(extension)]}.{secrets.token_hex(4)}.part{extension}")
     try:
-        notes = write(temporary, lambda count: listener(Advanced(name, count)))
+        yield temporary
         _fsync(temporary)
         _publish(temporary, target, force)
         _fsync(target.parent)
@@ -188,9 +226,6 @@ def export(
         raise StorageFailed(f"could not be written: {error.strerror or error}", where=str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
-    for note in notes:
-        listener(Noted(name, note))
-    return notes
 
 
 def _refuse_existing(target: Path, force: bool) -> None:
