@@ -1,4 +1,4 @@
-"""Finding the installed adapters, exporters, processors, simulators and trainers, and the one adapter that can read each item.
+"""Finding the installed adapters, exporters, processors, reports, simulators and trainers, and the adapter that reads an item.
 
 Built-in formats and third parties come through the same entry points. Nothing is imported before it is needed; a
 plug-in that fails to load is an error that names it, since a silently missing reader would read the file as something else.
@@ -14,6 +14,7 @@ from emstore.adapter import Adapter
 from emstore.errors import InvalidInput, Kind, NotFound, SourceUnreadable
 from emstore.export import Exporter, TableExporter, WeightsExporter
 from emstore.processor import Processor
+from emstore.reporter import Reporter
 from emstore.simulator import Simulator
 from emstore.source import Source, SourceItem
 from emstore.trainer import Trainer
@@ -21,6 +22,7 @@ from emstore.trainer import Trainer
 ADAPTERS: Final = "emstore.adapters"
 EXPORTERS: Final = "emstore.exporters"
 PROCESSORS: Final = "emstore.processors"
+REPORTS: Final = "emstore.reports"
 SIMULATORS: Final = "emstore.simulators"
 TRAINERS: Final = "emstore.trainers"
 
@@ -71,6 +73,12 @@ def processors() -> Mapping[str, PluginEntry]:
 
 
 @cache
+def reports() -> Mapping[str, PluginEntry]:
+    """Return the installed reports by name, in alphabetical order."""
+    return _installed(REPORTS)
+
+
+@cache
 def simulators() -> Mapping[str, PluginEntry]:
     """Return the installed simulators by name, in alphabetical order."""
     return _installed(SIMULATORS)
@@ -110,6 +118,12 @@ def processor(name: str) -> Processor:
         No installed processor has that name; the message lists those that are there.
     """
     return _load(processors(), name, Processor, "processor")  # type: ignore[no-any-return]
+
+
+@cache
+def reporter(name: str) -> Reporter:
+    """Return one report by name; otherwise as `processor`."""
+    return _load(reports(), name, Reporter, "report")  # type: ignore[no-any-return]
 
 
 @cache

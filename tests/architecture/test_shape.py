@@ -130,6 +130,7 @@ def test_every_imported_library_is_a_declared_dependency() -> None:
         "emstore/networks": declared(extras["torch"] + extras["stem"]),
         "emstore/processing": declared(extras["torch"]),
         "emstore/processors": declared(extras["bm3d"] + extras["torch"]),
+        "emstore/reports": declared(extras["report"]),
         "emstore/trainers": declared(extras["torch"] + extras["stem"]),
         "emstore/simulators": declared(extras["stem"]),
     }

@@ -41,5 +41,7 @@ def _forget() -> None:
         registry.simulator,
         registry.trainers,
         registry.trainer,
+        registry.reports,
+        registry.reporter,
     ):
         known.cache_clear()  # type: ignore[attr-defined]
