@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from emstore.loaders.tfdata import tf_dataset
     from emstore.processing import process
     from emstore.recipe import read_recipe, run_recipe
+    from emstore.reports import report
     from emstore.reproduction import reproduce
     from emstore.simulation import simulate
     from emstore.store import Version, create_store
@@ -36,6 +37,7 @@ __all__ = [
     "open",
     "process",
     "read_recipe",
+    "report",
     "reproduce",
     "run_recipe",
     "simulate",
@@ -53,6 +55,7 @@ _PUBLIC = {
     "open": ("emstore.store", "open_version"),
     "process": ("emstore.processing", "process"),
     "read_recipe": ("emstore.recipe", "read_recipe"),
+    "report": ("emstore.reports", "report"),
     "reproduce": ("emstore.reproduction", "reproduce"),
     "run_recipe": ("emstore.recipe", "run_recipe"),
     "simulate": ("emstore.simulation", "simulate"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from emstore.cli import exporting, integrity, lineage, making, plugins, processing, sources, stores
+from emstore.cli import exporting, integrity, lineage, making, plugins, processing, reporting, sources, stores
 from emstore.cli.command import fail
 from emstore.cli.exit_codes import as_text
 from emstore.cli.output import Output
@@ -49,7 +49,7 @@ def options(version: VersionOption = False) -> None:
     """Take the options that stand before the verb."""
 
 
-for verbs in (stores, sources, processing, making, integrity, exporting, lineage, plugins):
+for verbs in (stores, sources, processing, making, reporting, integrity, exporting, lineage, plugins):
     verbs.register(app)
 
 
