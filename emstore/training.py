@@ -18,15 +18,16 @@ from emstore import making, registry
 from emstore.arguments import check_count, check_plain, checked, roles
 from emstore.blocks import device as devices
 from emstore.blocks.compute import CPU
-from emstore.errors import Damaged, InvalidInput
+from emstore.errors import Damaged, InvalidInput, SourceUnreadable
 from emstore.events import Finished, Listener, Noted, silent
+from emstore.networks import read_weights, write_weights
 from emstore.provenance import environment
 from emstore.provenance.record import Activity, Input, Random, Record
 from emstore.store import Transaction, Version, begin, canonical, digest, load, open_version, seal_weights
 from emstore.store.plan import cpu_count
 from emstore.store.weights import check_weights
 from emstore.trainer import Trainer
-from emstore.weights import Weights, read_npz, write_npz
+from emstore.weights import Weights
 from emstore.work import Bench
 
 
@@ -141,9 +142,9 @@ class _Work:
     def trained(self, folder: Path, task: str, memory: int, threads: int) -> Weights:
         """Return the weights: those that an earlier attempt ended with, or new ones, kept before anything is done with them."""
         kept, work = folder / "weights.npz", folder / "work"
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(Damaged, SourceUnreadable):
             if kept.exists():
-                return read_npz(kept)
+                return read_weights(kept)[0]
         work.mkdir(exist_ok=True)
         bench = Bench(work, making.teller(task, self.listener), memory, threads, self.device)
         bench.tell(0.0, "begins")
@@ -151,12 +152,11 @@ class _Work:
         if not isinstance(weights, Weights):
             raise InvalidInput("the trainer gave no weights", where=self.trainer.name, fix="report it to its author")
         check_weights(weights)
-        write_npz(weights, beside := kept.with_suffix(".part"))
-        beside.replace(kept)
+        write_weights(kept, weights)
         bench.tell(1.0, "trained")
         for note in weights.notes:
             self.listener(Noted(task, note))
-        return read_npz(kept)
+        return read_weights(kept)[0]
 
     def record(self, held: Transaction, weights: Weights, started: datetime) -> Record:
         """Return how the weights came to be."""

@@ -2,19 +2,14 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emstore.errors import Damaged, InvalidInput
-
-TOLD: Final = "weights.json"
-"""Member of a file of weights that holds all but the arrays."""
+from emstore.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -24,7 +19,7 @@ class Weights:
     name: str
     """What to call them, e.g. ``autoencoder-digital``."""
     architecture: str
-    """The network they fit, as `emstore.models` names it, e.g. ``autoencoder``."""
+    """The network they fit, as `emstore.networks` names it, e.g. ``autoencoder``."""
     settings: Mapping[str, Any]
     """What builds that network, JSON-safe, e.g. ``{"filters": 32, "output": "relu"}``."""
     arrays: Mapping[str, npt.NDArray[Any]]
@@ -59,49 +54,3 @@ class Weights:
             hasher.update(json.dumps([name, plain.dtype.str, plain.shape]).encode())
             hasher.update(plain.tobytes())
         return f"sha256:{hasher.hexdigest()}"
-
-
-def write_npz(weights: Weights, path: str | Path) -> None:
-    """Write weights as one ``.npz``: every array by its name, and the rest as the member ``weights.json``.
-
-    Equal weights give equal bytes. ``numpy.load`` reads it without pickle.
-    """
-    told = {
-        "name": weights.name,
-        "architecture": weights.architecture,
-        "settings": dict(weights.settings),
-        "arrays": list(weights.arrays),
-        "licence": weights.licence,
-        "figures": dict(weights.figures),
-        "notes": list(weights.notes),
-    }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, values in weights.arrays.items():
-            with archive.open(_member(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
-        archive.writestr(_member(TOLD), json.dumps(told, indent=1, allow_nan=False))
-
-
-def read_npz(path: str | Path) -> Weights:
-    """Return the weights that `write_npz` wrote.
-
-    Raises
-    ------
-    Damaged
-        It is no such file, or not whole.
-    """
-    where = Path(path).name
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            told = json.loads(file[TOLD])
-            arrays = {str(name): file[name] for name in told.pop("arrays")}
-        return Weights(**{**told, "arrays": arrays, "notes": tuple(told["notes"])})
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise Damaged("it is no file of weights, or not whole", where=where) from error
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    """Return an entry whose time is always the same."""
-    member = zipfile.ZipInfo(name)
-    member.compress_type = zipfile.ZIP_DEFLATED
-    return member

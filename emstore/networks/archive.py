@@ -18,17 +18,19 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from emstore.errors import SourceUnreadable
+from emstore.errors import InvalidInput, SourceUnreadable
 
 FACTS: Final = "facts.json"
 MOST_FACTS: Final = 4 << 20
 """Largest JSON document, bytes."""
 MOST_ARRAYS: Final = 4096
-LARGEST: Final = 256 << 20
+LARGEST: Final = 1 << 30
 """Largest file, and most that all its members may hold unpacked, bytes."""
 _HEADER: Final = 4096
 """Longest header of an array, bytes."""
-_NAME: Final = re.compile(r"[a-z0-9_]{1,64}(/[a-z0-9_]{1,64}){0,3}")
+_PART: Final = r"(?!__)[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_NAME: Final = re.compile(rf"(?=.{{1,512}}\Z){_PART}(/{_PART})*")
+"""Of an array; the names that a store takes too, none of which leaves a folder."""
 _BEGINNING: Final = (1980, 1, 1, 0, 0, 0)
 _DAMAGE: Final = (
     ValueError,
@@ -53,11 +55,28 @@ def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray
         JSON-safe.
     arrays : mapping of str to ndarray
         Numbers, by names such as ``encoder_1/kernel``; their order is kept.
+
+    Raises
+    ------
+    InvalidInput
+        `read` would refuse it: facts that are not JSON, a name that is none, values that are no numbers, too much of all.
     """
+    where = path.name
+    try:
+        text = json.dumps(facts, sort_keys=True, allow_nan=False, indent=1)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"its facts are not plain finite values ({error})", where=where, fix="say None for what is not known"
+        ) from None
+    for name, values in arrays.items():
+        if not _NAME.fullmatch(name) or values.dtype.kind not in "biuf":
+            raise InvalidInput(f"array {name[:80]!r} of {values.dtype} cannot be written to a file", where=where)
+    total = sum(values.nbytes + _HEADER for values in arrays.values())
+    if len(text) > MOST_FACTS or len(arrays) > MOST_ARRAYS or total > LARGEST - MOST_FACTS:
+        raise InvalidInput(f"{len(arrays)} arrays of {total} bytes are more than a file may hold", where=where)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
-            text = json.dumps(facts, sort_keys=True, allow_nan=False, indent=1)
             archive.writestr(zipfile.ZipInfo(FACTS, _BEGINNING), text, zipfile.ZIP_DEFLATED)
             for name, values in arrays.items():
                 buffer = io.BytesIO()

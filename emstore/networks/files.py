@@ -6,13 +6,14 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from emstore.errors import Damaged, NotFound, SourceUnreadable
+from emstore.errors import Damaged, InvalidInput, NotFound, SourceUnreadable
 from emstore.networks import archive
 from emstore.networks.architectures import network_of
 from emstore.weights import Weights
 
 _SHIPPED: Final = "shipped"
 _ENDING: Final = ".npz"
+_WORDS: Final = r"^[^\x00-\x1f\x7f]{1,256}$"
 
 
 class _Facts(BaseModel):
@@ -20,8 +21,8 @@ class _Facts(BaseModel):
 
     format: Literal["emstore-weights"]
     version: Literal[1]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    architecture: str = Field(max_length=64)
+    name: str = Field(pattern=_WORDS)
+    architecture: str = Field(pattern=_WORDS)
     settings: dict[str, Any]
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     licence: str | None = Field(None, max_length=256)
@@ -32,29 +33,39 @@ class _Facts(BaseModel):
 
 
 def write_weights(path: Path, weights: Weights, *, record: dict[str, Any] | None = None) -> None:
-    """Write weights to a file: plain arrays and facts, as ``numpy.load`` opens it too.
+    """Write the weights of any network to a file: every array by its name, and the member ``facts.json`` with the rest.
+
+    Equal weights give equal bytes. ``numpy.load`` opens it without pickle.
 
     Parameters
     ----------
     path : Path
-        Ends with ``.npz``; what is there is replaced.
+        Ends with ``.npz``; what is there is replaced, whole or not at all.
     weights : Weights
     record : dict, optional
         Facts of the Record of how they were made, JSON-safe.
+
+    Raises
+    ------
+    InvalidInput
+        They cannot be written: settings or figures that are not JSON, a name that is none, or too many numbers.
     """
-    network_of(weights)
-    facts = _Facts(
-        format="emstore-weights",
-        version=1,
-        name=weights.name,
-        architecture=weights.architecture,
-        settings=dict(weights.settings),
-        digest=weights.digest,
-        licence=weights.licence,
-        figures=dict(weights.figures),
-        notes=list(weights.notes),
-        record=record,
-    )
+    given = {
+        "format": "emstore-weights",
+        "version": 1,
+        "name": weights.name,
+        "architecture": weights.architecture,
+        "settings": dict(weights.settings),
+        "digest": weights.digest,
+        "licence": weights.licence,
+        "figures": dict(weights.figures),
+        "notes": list(weights.notes),
+        "record": record,
+    }
+    try:
+        facts = _Facts.model_validate(given)
+    except ValidationError as error:
+        raise InvalidInput(_first(error), where=path.name) from None
     archive.write(path, facts.model_dump(), weights.arrays)
 
 
@@ -64,28 +75,27 @@ def read_weights(path: Path) -> tuple[Weights, dict[str, Any] | None]:
     Returns
     -------
     weights : Weights
-        They fit their network, and are what their digest says.
+        Of any network; they are what their digest says. See `emstore.networks.network_of` for whether they fit one.
     record : dict or None
         What the file tells of the Record of how they were made.
 
     Raises
     ------
     SourceUnreadable
-        It is no weights file, or damaged.
+        It is no weights file, damaged, or holds values that are not finite.
     Damaged
         The numbers are not those whose digest it states.
-    NotFound, InvalidInput
-        The weights fit no network that there is, or hold values that are not finite.
     """
     given, arrays = archive.read(path)
     try:
         facts = _Facts.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SourceUnreadable(f"its facts are not those of weights: {where}: {first['msg']}", where=path.name) from None
-    weights = Weights(facts.name, facts.architecture, facts.settings, arrays, facts.licence, facts.figures, tuple(facts.notes))
-    network_of(weights)
+        raise SourceUnreadable(f"its facts are not those of weights: {_first(error)}", where=path.name) from None
+    told = facts.model_dump(include={"name", "architecture", "settings", "licence", "figures"})
+    try:
+        weights = Weights(**told, arrays=arrays, notes=tuple(facts.notes))
+    except InvalidInput as error:
+        raise SourceUnreadable(error.what, where=path.name, fix="get the file again from where it came") from None
     if weights.digest != facts.digest:
         raise Damaged("the numbers are not those whose digest the file states", where=path.name, fix="get the file again")
     return weights, facts.record
@@ -108,4 +118,11 @@ def shipped_weights(name: str) -> Weights:
     if name not in shipped():
         raise NotFound(f"no weights {name!r} come with emstore", fix=f"there are {', '.join(shipped()) or 'none'}")
     with as_file(files("emstore.networks") / _SHIPPED / f"{name}{_ENDING}") as path:
-        return read_weights(path)[0]
+        weights = read_weights(path)[0]
+    network_of(weights)
+    return weights
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

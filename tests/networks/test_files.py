@@ -3,6 +3,7 @@
 import io
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emstore.errors import Damaged, EmstoreError, NotFound, SourceUnreadable
+from emstore.errors import Damaged, EmstoreError, InvalidInput, NotFound, SourceUnreadable
 from emstore.networks import archive, read_weights, shipped, shipped_weights, write_weights
 from emstore.weights import Weights
 from random_weights import random_weights
@@ -109,6 +110,7 @@ HOSTILE = {
     "facts_wrong_type": lambda c: {**c, FACTS: c[FACTS].replace(b'"settings": {', b'"settings": [{').replace(b"}\n", b"}]\n")},
     "name_escapes": lambda c: {**c, "../../evil.npy": npy([1.0])},
     "name_absolute": lambda c: {**c, "/evil.npy": npy([1.0])},
+    "name_hidden": lambda c: {**c, "a/../evil.npy": npy([1.0])},
     "name_of_code": lambda c: {**c, "evil.py": b"raise SystemExit"},
     "array_missing": lambda c: {k: v for k, v in c.items() if not k.startswith("output/bias")},
     "array_more": lambda c: {**c, "more/bias.npy": npy([1.0])},
@@ -130,7 +132,6 @@ HOSTILE = {
     "array_long": lambda c: {**c, "output/bias.npy": c["output/bias.npy"] + b"x"},
     "array_no_npy": lambda c: {**c, "output/bias.npy": b"PK"},
     "array_changed": lambda c: {**c, "output/bias.npy": npy(np.float32([7.0]))},
-    "a_bomb": lambda c: {**c, "bomb/a.npy": bytes(archive.LARGEST)},
     "many_members": lambda c: {**c, **{f"a{n}.npy": b"" for n in range(archive.MOST_ARRAYS + 1)}},
 }
 
@@ -141,6 +142,32 @@ def test_hostile_files_are_refused(what: str, path: Path, tmp_path: Path) -> Non
     with pytest.raises(EmstoreError) as refused:
         read_weights(bad)
     assert str(tmp_path) not in str(refused.value)
+
+
+def test_bombs_are_refused_before_they_are_unpacked(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand times as large unpacked, told or not told."""
+    monkeypatch.setattr(archive, "LARGEST", 24 << 20)
+    honest = packed(tmp_path / "honest.npz", {**members(path), "bomb/a.npy": bytes(32 << 20)})
+    lying = tmp_path / "lying.npz"
+    lying.write_bytes(honest.read_bytes().replace(struct.pack("<I", 32 << 20), struct.pack("<I", 1 << 10)))
+    many = packed(tmp_path / "many.npz", {**members(path), **{f"bomb/a{n}.npy": bytes(1 << 20) for n in range(32)}})
+    for bomb in (honest, lying, many):
+        assert bomb.stat().st_size < 200_000
+        tracemalloc.start()
+        try:
+            with pytest.raises(SourceUnreadable):
+                read_weights(bomb)
+            assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_name_that_is_there_twice_is_refused(path: Path, tmp_path: Path) -> None:
+    bad = packed(tmp_path / "bad.npz", members(path))
+    with zipfile.ZipFile(bad, "a") as held, pytest.warns(UserWarning, match="Duplicate"):
+        held.writestr("output/bias.npy", npy(np.float32([7.0])))
+    with pytest.raises(SourceUnreadable, match="twice"):
+        read_weights(bad)
 
 
 def test_changed_numbers_are_named_damage(path: Path, tmp_path: Path) -> None:
@@ -193,6 +220,33 @@ def test_a_file_there_is_not(tmp_path: Path) -> None:
 
 def test_facts_that_are_not_json_are_not_written(tmp_path: Path) -> None:
     weights = Weights("w", WEIGHTS.architecture, WEIGHTS.settings, WEIGHTS.arrays, figures={"loss": float("nan")})
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(InvalidInput, match="finite"):
         write_weights(tmp_path / "w.npz", weights)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/evil", "a//b", "a/", "", ".hidden", "a\\b", "C:evil", "é", "a" * 200, "__proto__/a"]
+)
+def test_names_that_could_not_be_read_are_not_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        write_weights(tmp_path / "w.npz", Weights("w", "other", {}, {name: np.ones(1)}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_any_network_come_back(tmp_path: Path) -> None:
+    """Not only emstore's own networks are trained."""
+    arrays = {"Block-1/norm.mean": np.ones((0, 3), "f2"), "step": np.array(7, ">i8"), "on": np.array([True, False])}
+    weights = Weights("Somebody's", "their.network", {"sizes": [3, 3]}, arrays, None, {"steps": None}, ("A note.",))
+    write_weights(tmp_path / "w.npz", weights)
+    found, record = read_weights(tmp_path / "w.npz")
+    assert (found.digest, list(found.arrays), record) == (weights.digest, list(arrays), None)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], values)
+        assert found.arrays[name].shape == values.shape
+
+
+def test_more_than_may_be_read_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "LARGEST", archive.MOST_FACTS + 10_000)
+    with pytest.raises(InvalidInput, match="more than a file may hold"):
+        write_weights(tmp_path / "w.npz", WEIGHTS)

@@ -19,6 +19,7 @@ import emstore_schemas
 from command_line import call, result
 from emstore.errors import Damaged, InvalidInput, Kind
 from emstore.geometry import Axis, AxisKind
+from emstore.networks import read_weights
 from emstore.store import begin, digest, resolve, seal_weights, verify
 from emstore.weights import Weights
 from range_server import serve
@@ -217,6 +218,9 @@ def test_export_for_numpy_holds_everything_and_needs_no_pickle(lab: str, tmp_pat
     with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
         for name, values in weights().arrays.items():
             same(found[name], values)
-        told = json.loads(found["weights.json"])
+        told = json.loads(found["facts.json"])
+        assert found.files[1:] == list(weights().arrays)
     assert (told["architecture"], told["licence"], told["figures"]["steps"]) == ("autoencoder", "CC0-1.0", 1200)
-    assert list(told["arrays"]) == list(weights().arrays)
+    back, _ = read_weights(tmp_path / "a.npz")
+    equal(back, weights())
+    assert back.digest == weights().digest

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from emstore.weights import Weights, write_npz
+from emstore.networks import write_weights
+from emstore.weights import Weights
 
 
 class NpzExporter:
-    """Writes ``.npz`` that ``numpy.load`` opens without pickle; its member ``weights.json`` says what the arrays are."""
+    """Writes ``.npz`` that ``numpy.load`` opens without pickle; its member ``facts.json`` says what the arrays are."""
 
     name: ClassVar[str] = "npz"
     extensions: ClassVar[tuple[str, ...]] = (".npz",)
@@ -16,6 +17,6 @@ class NpzExporter:
 
     def write_weights(self, weights: Weights, path: Path, advance: Callable[[int], None]) -> tuple[str, ...]:
         """Write every array by its name; see `emstore.export.WeightsExporter`."""
-        write_npz(weights, path)
+        write_weights(path, weights)
         advance(sum(values.nbytes for values in weights.arrays.values()))
         return ()
