@@ -2,7 +2,7 @@
 
 From the bottom up: `layers` says what a network is made of; `autoencoder` and `poisson_unet` are two, with their losses;
 `architectures` finds them by name and checks weights against them. `backend` chooses the framework, `graph` builds Keras models
-and `inference` runs trained ones. `archive` and `files` keep weights in files; `noise` is what networks learn to take out.
+and `inference` runs trained ones. `archive` and `files` keep weights in files; `chance` is where random numbers come from.
 Heavy libraries are imported inside functions.
 """
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from emstore.errors import InvalidInput, NotFound
 from emstore.networks import autoencoder, layers, poisson_unet
+from emstore.networks.chance import stream
 from emstore.networks.layers import Step
-from emstore.networks.noise import stream
 from emstore.weights import Weights
 
 NAMES: Final = (autoencoder.NAME, poisson_unet.NAME)

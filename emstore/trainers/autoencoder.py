@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -10,9 +10,9 @@ from pydantic import Field
 from emstore.errors import InvalidInput
 from emstore.networks import autoencoder
 from emstore.networks.architectures import Network
-from emstore.networks.noise import Analog, Images, counted, unit
 from emstore.processor import Params
-from emstore.trainers.data import quantity_of
+from emstore.processors.noise.detector import BLEND, BLUR, POINTS, analog, counted, unit
+from emstore.trainers.data import Images, quantity_of
 from emstore.trainers.fitting import Job, TrainingParams, fit
 from emstore.weights import Weights
 from emstore.work import Bench
@@ -35,9 +35,9 @@ class AutoencoderTrainingParams(TrainingParams):
         description="analog, and the clean images are analog too: expected electrons of their brightest pixel, drawn evenly",
     )
     variance: tuple[float, float] = Field((0.0, 0.05), description="analog: variance of the Gaussian noise, drawn evenly")
-    points: int = Field(20, ge=0, description="analog: points whose blurred picture is the background")
-    blur: float = Field(0.125, gt=0, le=1, description="analog: width of that blur, in parts of the image's shorter side")
-    blend: float = Field(0.5, ge=0, lt=1, description="analog: share of the background")
+    points: int = Field(POINTS, ge=0, description="analog: points whose blurred picture is the background")
+    blur: float = Field(BLUR, gt=0, le=1, description="analog: sigma of that blur, as a fraction of the image's shorter edge")
+    blend: float = Field(BLEND, ge=0, lt=1, description="analog: weight of the background in the sum")
 
 
 class AutoencoderTrainer:
@@ -55,27 +55,26 @@ class AutoencoderTrainer:
 
     def train(self, refs: Sequence[str], params: AutoencoderTrainingParams, bench: Bench) -> Weights:
         """Fit it; see `emstore.trainer.Trainer.train`."""
-        analog = params.images == "analog"
-        settings = {"filters": params.filters, "depth": params.depth, "output": "sigmoid" if analog else "relu"}
+        is_analog = params.images == "analog"
+        settings = {"filters": params.filters, "depth": params.depth, "output": "sigmoid" if is_analog else "relu"}
         network = Network.of(autoencoder.NAME, settings)
-        electrons = [_electrons(ref, analog) for ref in refs]
+        electrons = [_electrons(ref, is_analog) for ref in refs]
         if len(set(electrons)) > 1:
             raise InvalidInput("one holds expected electrons, the other analog values", where=", ".join(refs))
-        noise = Analog(params.variance, params.points, params.blur, params.blend)
-        noisy = _AnalogNoise(noise, None if electrons[0] else params.brightest) if analog else count
-        name = "autoencoder-analog" if analog else "autoencoder-digital"
+        noisy = _AnalogNoise(params, electrons[0]) if is_analog else count
+        name = "autoencoder-analog" if is_analog else "autoencoder-digital"
         return fit(Job(name, network, lambda: autoencoder.weighted_loss(params.weight), noisy, params, refs), bench)
 
 
-def _electrons(ref: str, analog: bool) -> bool:
+def _electrons(ref: str, is_analog: bool) -> bool:
     """Say whether a version holds expected electrons, not analog values."""
     quantity = quantity_of(ref)
     if quantity == "electrons":
         return True
-    if analog and quantity == "analog":
+    if is_analog and quantity == "analog":
         return False
     what = f"in {quantity}" if quantity else "of which nothing says what they are"
-    wanted = "expected electrons" + (" or clean analog images" if analog else "")
+    wanted = "expected electrons" + (" or clean analog images" if is_analog else "")
     raise InvalidInput(f"holds values {what}; this is trained on {wanted}", where=ref)
 
 
@@ -86,13 +85,18 @@ def count(clean: Images, rng: np.random.Generator) -> tuple[Images, Images]:
 
 @dataclass(frozen=True)
 class _AnalogNoise:
-    noise: Analog
-    brightest: tuple[float, float] | None
+    params: AutoencoderTrainingParams
+    electrons: bool
+    """Whether clean images are expected electrons, not analog."""
 
-    def __call__(self, clean: Images, rng: np.random.Generator) -> tuple[Any, Any]:
+    def __call__(self, clean: Images, rng: np.random.Generator) -> tuple[Images, Images]:
         wanted = np.stack([unit(image) for image in clean])
-        if self.brightest is None:
-            expected = clean
-        else:
-            expected = wanted * rng.uniform(*self.brightest, (len(clean), 1, 1)).astype(np.float32)
-        return np.stack([self.noise(image, rng) for image in expected]), wanted
+        expected = clean
+        if not self.electrons:
+            expected = wanted * rng.uniform(*self.params.brightest, (len(clean), 1, 1)).astype(np.float32)
+        return np.stack([self._noisy(image, rng) for image in expected]), wanted
+
+    def _noisy(self, expected: Images, rng: np.random.Generator) -> Images:
+        params = self.params
+        variance = rng.uniform(*params.variance)
+        return analog(expected, rng, variance=variance, points=params.points, blur=params.blur, blend=params.blend)

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emstore.errors import InvalidInput
-from emstore.networks.noise import Images
 
+Images = npt.NDArray[np.float32]
 MIX = 64
 """Places of a version whose images are shuffled together."""
 

@@ -15,10 +15,10 @@ from emstore.errors import InvalidInput, ProcessingFailed
 from emstore.networks import archive
 from emstore.networks.architectures import Network, started
 from emstore.networks.backend import chosen, keras
+from emstore.networks.chance import stream
 from emstore.networks.graph import build, computed, numbers, put, take
-from emstore.networks.noise import Images, stream
 from emstore.processor import Params
-from emstore.trainers.data import Source, batches, finite, varied
+from emstore.trainers.data import Images, Source, batches, finite, varied
 from emstore.weights import Weights
 from emstore.work import Bench
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from emstore.errors import ProcessingFailed
 from emstore.networks.autoencoder import parameter_count
-from emstore.networks.noise import stream
+from emstore.networks.chance import stream
 from emstore.processor import Params
 from emstore.table import Column, Table
 from emstore.trainers.autoencoder import AutoencoderTrainer, AutoencoderTrainingParams

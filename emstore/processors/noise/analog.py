@@ -12,6 +12,7 @@ from pydantic import Field
 from emstore.errors import InvalidInput
 from emstore.operation import Block, Operation, Result
 from emstore.processor import Params
+from emstore.processors.noise.detector import BLEND, BLUR, POINTS, analog
 from emstore.processors.noise.digital import DOSE_UNIT, FRACTION, expected_electrons, pixel_area
 from emstore.processors.noise.streams import stream
 from emstore.volume import Volume, VolumeKind
@@ -24,9 +25,9 @@ class AnalogParams(Params):
 
     dose: float = Field(gt=0, description="electrons per square angstrom: Poisson noise")
     variance: float = Field(0.0, ge=0, le=1, description="variance of the Gaussian noise, on the scale of [0, 1]")
-    points: int = Field(20, ge=0, le=10_000, description="white points that make the background; 0 for no background")
-    blur: float = Field(0.1, gt=0, le=1, description="sigma that blurs the points, as a fraction of the image's shorter edge")
-    blend: float = Field(0.5, ge=0, lt=1, description="weight of the background in the sum")
+    points: int = Field(POINTS, ge=0, le=10_000, description="white points that make the background; 0 for no background")
+    blur: float = Field(BLUR, gt=0, le=1, description="sigma that blurs the points, as a fraction of the image's shorter edge")
+    blend: float = Field(BLEND, ge=0, lt=1, description="weight of the background in the sum")
     seed: int = Field(0, ge=0, description="where the random numbers start")
 
 
@@ -47,27 +48,10 @@ class Detecting:
             out[index] = self._frame(arrays[0][index], stream(self.params.seed, *place))
         return out
 
-    def _frame(self, fraction: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.float64]:
-        from scipy.ndimage import gaussian_filter
-
-        expected = expected_electrons(fraction, self.params.dose * self.area)
-        values = _to_unit(rng.poisson(expected).astype(np.float64))
-        if self.params.variance:
-            values += rng.normal(scale=np.sqrt(self.params.variance), size=values.shape)
-            values = _to_unit(values)
-        if self.params.points and self.params.blend:
-            background = np.zeros(values.shape)
-            np.add.at(background, tuple(rng.integers(0, n, self.params.points) for n in values.shape), 1.0)
-            sigma = self.params.blur * min(values.shape)
-            background = _to_unit(gaussian_filter(background, sigma, mode="reflect"))
-            values = _to_unit((1 - self.params.blend) * values + self.params.blend * background)
-        return values
-
-
-def _to_unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return values moved and stretched to [0, 1]; 0 where they are all the same."""
-    low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+    def _frame(self, fraction: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+        params = self.params
+        expected = expected_electrons(fraction, params.dose * self.area)
+        return analog(expected, rng, variance=params.variance, points=params.points, blur=params.blur, blend=params.blend)
 
 
 class Analog:

@@ -6,6 +6,7 @@ import pytest
 from emstore.errors import InvalidInput
 from emstore.geometry import Axis
 from emstore.processors.noise import Analog
+from emstore.processors.noise.detector import analog
 from emstore.testing import ProcessorConformance
 from emstore.volume import Volume
 from in_blocks import over, run
@@ -44,6 +45,16 @@ def test_the_background_is_smooth_and_weighs_what_was_asked() -> None:
     got = run(Analog(), image(flat), dose=1e12, points=20, blend=0.99, blur=0.2).astype(float)
     assert (got.min(), got.max()) == (0, 1)
     assert np.abs(np.diff(got, axis=0)).max() < 0.1
+
+
+def test_a_point_of_the_background_is_blurred_by_a_part_of_the_shorter_edge() -> None:
+    """Nothing but one point: what is left is its Gaussian, whose logarithm falls by half the squared distance in sigmas."""
+    for shape in ((240, 100), (100, 240)):
+        got = analog(np.zeros(shape), np.random.default_rng(1), points=1, blur=0.05)  # far from the edges
+        y, x = np.unravel_index(got.argmax(), shape)
+        assert (got.min(), got.max(), got.dtype.name) == (0, 1, "float32")
+        fell = -np.log(got[y, x + np.arange(1, 12)])
+        np.testing.assert_allclose(fell, np.arange(1, 12) ** 2 / (2 * 5.0**2), rtol=1e-3)
 
 
 def test_each_frame_is_treated_alone() -> None:
