@@ -60,26 +60,34 @@ def _peaks(operation: Operation, volumes: operations.Volumes, size: tuple[int, .
         for block in operations.blocks(operation, volumes, size):
             before = _begin()
             part = compute.map(block)
-            most = max(most, _status("VmHWM") - before)
+            most = max(most, _peak() - before)
             travels = _begin() - before  # not the state's: the block's, until it is added
             state = operation.reduction.add(state, block, part)
-            kept = max(kept, _status("VmHWM") - outset - travels)
+            kept = max(kept, _peak() - outset - travels)
             del part
         _begin()
         found = operation.reduction.finish(state)
-        kept = max(kept, _status("VmHWM") - outset)
+        kept = max(kept, _peak() - outset)
     if operation.result is not None:
         for block in operations.blocks(operation, volumes, size):
             before = _begin()
             compute.apply(block, found)
-            most = max(most, _status("VmHWM") - before)
+            most = max(most, _peak() - before)
     return most, kept
 
 
 def _begin() -> int:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    return _status("VmRSS")
+    return _status("VmRSS") - _status("RssFile")
+
+
+def _peak() -> int:
+    """Return the most memory since `_begin`, less the pages of files that are mapped by now.
+
+    These are libraries' code, read when something is first called (10 MB for a first convolution): the process's, not a block's.
+    """
+    return _status("VmHWM") - _status("RssFile")
 
 
 def _status(key: str) -> int:
