@@ -226,7 +226,7 @@ def _from_phases(image: Matrix, vectors: Matrix, constant: float, order: int) ->
         They do not lie on a smooth lattice.
     """
     shape = image.shape
-    sigma = [min(_TILE * constant, n / 3) for n in shape]
+    sigma = [min(_TILE * constant, max(1.2 * constant, n / 6)) for n in shape]
     counts = [int(np.clip((n - 2 * s) / (1.5 * s), 1, 14)) + 1 for n, s in zip(shape, sigma, strict=True)]
     middles = [np.linspace(min(s, n / 3), n - 1 - min(s, n / 3), k) for n, s, k in zip(shape, sigma, counts, strict=True)]
     lines = [np.arange(n, dtype=np.float64) for n in shape]
@@ -243,7 +243,7 @@ def _from_phases(image: Matrix, vectors: Matrix, constant: float, order: int) ->
     weight = weight / weight.max()
     spots = places.reshape(-1, 2)
     across_cells = min(shape) / constant
-    order = min(order, 3 if min(counts) >= 6 else 2 if min(counts) >= 4 else 1)
+    order = min(order, 3 if min(counts) >= 5 else 2 if min(counts) >= 3 else 1)
     centre = np.asarray((vectors @ (np.array(shape) / 2)).round(), np.float64)
     lattice = Lattice(np.zeros((3, 2)), 1, centre, across_cells / 2)
     for each in range(1, order + 1):
