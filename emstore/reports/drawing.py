@@ -52,7 +52,7 @@ def chart(paint: Callable[[Any], None], *, alt: str, title: str = "", size: tupl
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InvalidInput("figures need matplotlib", fix="pip install 'emstore[report]'", kind=Kind.MISSING_EXTRA) from error
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "emstore",
         "text.parse_math": False,  # a dollar sign in a name is a dollar sign

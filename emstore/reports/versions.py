@@ -28,10 +28,8 @@ def described(given: Given, places: dict[str, int], text: Text) -> str:
 
     fact("called", given.label)
     fact("holds", f"{given.kind.value}: {given.size}")
-    fact(
-        "made by",
-        f"{activity.type} {activity.name} {record.params.get(f'{_PLUGIN.get(activity.type, activity.type)}_version', '')}".strip(),
-    )
+    version = record.params.get(f"{_PLUGIN.get(activity.type, activity.type)}_version", "")
+    fact("made by", f"{activity.type} {activity.name} {version}".strip())
     fact("on", f"{activity.ended:%Y-%m-%d %H:%M:%S} ({environment.platform}, {environment.device}, Python {environment.python})")
     fact("took", f"{(activity.ended - activity.started).total_seconds():.1f} s")
     fact("with", ", ".join(f"{one.name} {one.version}" for one in record.software))

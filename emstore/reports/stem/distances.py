@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,22 +36,22 @@ def histogram_sections(tables: Sequence[Given], cases: Cases, wanted: float) -> 
         unit = next(iter(tables)).table.columns["distance"].unit or "pixels"
         panels = tuple(
             chart(
-                lambda axes, way=way: _steps(axes, [one for one in chosen if one.direction == way], unit),  # type: ignore[misc]
+                partial(_steps, rows=[one for one in chosen if one.direction == way], unit=unit),
                 alt=f"Probability of {way} distances between neighbouring columns for each method.",
                 title=f"{way} distances",
             )
             for way in ways
         )
         caption = (
-            f"Share of the distances between neighbouring columns in each bin, at {_said(dose)}; of several frames the mean. The narrower, "
-            "the smaller the strain error."
+            f"Share of the distances between neighbouring columns in each bin, at {_said(dose)}; of several frames the mean. "
+            "The narrower, the smaller the strain error."
         )
         figure = Figure("Probability histograms of distances", panels, caption, sources(chosen))
         found.append(Section(f"Histograms: {specimen_title(rows[0].case.specimen)}", (figure,)))
     return found
 
 
-def _steps(axes: Any, rows: list[Measured], unit: str) -> None:
+def _steps(axes: Any, *, rows: list[Measured], unit: str) -> None:
     for method in ordered(one.case.method for one in rows):
         frames: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
         for one in rows:
@@ -79,22 +80,22 @@ def profile_sections(tables: Sequence[Given], cases: Cases, wanted: float) -> li
         specimen = cases.of(chosen[0]).specimen
         unit = chosen[0].table.columns["distance"].unit or "pixels"
         panel = chart(
-            lambda axes, chosen=chosen, dose=dose, unit=unit: _lines(axes, chosen, cases, dose, unit),  # type: ignore[misc]
+            partial(_lines, tables=chosen, cases=cases, dose=dose, unit=unit),
             alt=f"Line profiles across {specimen_title(specimen)} for each method.",
             size=(6.2, 3.6),
         )
         ends = chosen[0].params
         caption = (
-            f"Values along a line from {ends.get('start')} to {ends.get('stop')} (row, column; pixels), {ends.get('width')} pixels wide, "
-            f"first frame, at {_said(dose)}. What is a fraction of the beam is shown as the electrons expected at that dose. One frame has no "
-            "interval: the spread of the untouched line is its noise."
+            f"Values along a line from {ends.get('start')} to {ends.get('stop')} (row, column; pixels), {ends.get('width')} "
+            f"pixels wide, first frame, at {_said(dose)}. What is a fraction of the beam is shown as the electrons expected at it. "
+            "One frame has no interval: the spread of the untouched line is its noise."
         )
         figure = Figure("Line profile", (panel,), caption, tuple(chosen))
         found.append(Section(f"Line profile: {specimen_title(specimen)}", (figure,)))
     return found
 
 
-def _lines(axes: Any, tables: Sequence[Given], cases: Cases, dose: float | None, unit: str) -> None:
+def _lines(axes: Any, *, tables: Sequence[Given], cases: Cases, dose: float | None, unit: str) -> None:
     words = set()
     for method in ordered(cases.of(one).method for one in tables):
         for given in tables:

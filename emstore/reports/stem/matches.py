@@ -31,9 +31,8 @@ def match_sections(tables: Sequence[Given], cases: Cases) -> list[Section]:
                     summary.get("width_ratio"),
                 )
             )
-        heads = (
-            "method", f"dose ({DOSE_UNIT})", "true", "found", "matched", "recall", "precision", f"RMS offset ({unit})", "width ratio",
-        )  # fmt: skip
+        counts_of = ("true", "found", "matched", "recall", "precision")
+        heads = ("method", f"dose ({DOSE_UNIT})", *counts_of, f"RMS offset ({unit})", "width ratio")
         listing = Listing("Columns found", heads, tuple(rows), tuple(those), "Counts are sums over all frames.")
         found.append(Section(f"Columns found: {specimen_title(cases.of(those[0]).specimen)}", (listing,)))
     return found

@@ -10,7 +10,6 @@ from emstore.reports.drawing import picture
 from emstore.reports.stem.distances import electrons_per_value
 from emstore.reports.stem.reading import (
     DOSE_UNIT,
-    INFINITE,
     NOISY,
     Cases,
     nearest,
@@ -81,8 +80,8 @@ def _side_by_side(chosen: dict[str, Given], cases: Cases, dose: float | None, ki
     unit = "electrons per pixel" if kind == "electrons" else kind
     at = f" at {dose:g} {DOSE_UNIT}" if dose is not None else ""
     caption = (
-        f"The same field{at}, first frame, all on one grey scale: black is {low:.3g}, white {high:.3g} {unit}; brighter and darker values "
-        "of the untouched image are cut off there."
+        f"The same field{at}, first frame, all on one grey scale: black is {low:.3g}, white {high:.3g} {unit}; brighter and "
+        "darker values of the untouched image are cut off there."
     )
     sources = tuple(chosen[name] for name in values)
     figure = Figure("Images side by side", tuple(panels), caption, sources, small=True)
@@ -129,8 +128,9 @@ def _residual(tables: list[Given], cases: Cases, wanted: float, size: int) -> Se
         )
     heads = ("method", f"dose ({DOSE_UNIT})", "Bragg-power ratio", "95 % from", "to", "mean", "variance over signal", "frames")
     caption = (
-        "Ratio: mean power of the residual in the lattice's Bragg spots over that beside them; 1 where only noise was taken away, more where "
-        "structure was. Interval: Student's over frames, from five frames on. Variance over signal is 1 where all Poisson noise was taken away."
+        "Ratio: mean power of the residual in the lattice's Bragg spots over that beside them; 1 where only noise was taken "
+        "away, more where structure was. Interval: Student's over frames, from five frames on. Variance over signal is 1 where all "
+        "Poisson noise was taken away."
     )
     content.append(Listing("What denoising took away", heads, tuple(rows), tuple(tables), caption))
     return Section(f"Residuals: {specimen_title(cases.of(tables[0]).specimen)}", tuple(content))
@@ -148,39 +148,24 @@ def _pictures(residuals: dict[str, Picture], chosen: dict[str, Given], dose: flo
     for name, residual in residuals.items():
         image = chosen[name].input("image")
         step = None if image is None else pixel(image)
+        unit = None if step is None else "Å"
         panels.append(
-            picture(
-                residual,
-                low=-span,
-                high=span,
-                alt=f"Residual of {name}",
-                title=f"{name}: residual",
-                pixel=step,
-                unit=None if step is None else "Å",
-            )  # fmt: skip
+            picture(residual, low=-span, high=span, alt=f"Residual of {name}", title=f"{name}: residual", pixel=step, unit=unit)
         )
         window = np.hanning(residual.shape[0])[:, None] * np.hanning(residual.shape[1])
         power = np.abs(np.fft.fftshift(np.fft.fft2((residual - residual.mean()) * window))) ** 2
         level = np.log10(np.maximum(power, 1e-12 * power.max() + 1e-300) / max(float(np.median(power)), 1e-300))
-        square = residual.shape[0] == residual.shape[1]
-        frequency = 1 / (residual.shape[1] * step) if step is not None and square else None
+        alt, title = f"Power spectrum of the residual of {name}", f"{name}: its transform"
+        # Of a picture that is not square the two axes of the transform have steps of their own: no bar would hold for both.
+        square = step is not None and residual.shape[0] == residual.shape[1]
+        frequency = 1 / (residual.shape[1] * step) if square and step is not None else None
         panels.append(
-            picture(
-                level,
-                low=-1,
-                high=3,
-                alt=f"Power spectrum of the residual of {name}",
-                title=f"{name}: its transform",
-                pixel=frequency,
-                unit=None if frequency is None else "1/Å",
-            )  # fmt: skip
+            picture(level, low=-1, high=3, alt=alt, title=title, pixel=frequency, unit=None if frequency is None else "1/Å")
         )
     at = "an unknown dose" if dose is None else f"{dose:g} {DOSE_UNIT}"
     caption = (
-        f"Untouched minus denoised image at {at}, first frame, black to white ±{span:.3g}; and its power spectrum (Hann window), logarithmic, "
-        "from a tenth of its median (black) to a thousand times it (white). Bright spots in a lattice are structure that denoising took away."
+        f"Untouched minus denoised image at {at}, first frame, black to white ±{span:.3g}; and its power spectrum (Hann window), "
+        "logarithmic, from a tenth of its median (black) to a thousand times it (white). Bright spots in a lattice are structure "
+        "that denoising took away."
     )
     return Figure("Residuals and their transforms", tuple(panels), caption, tuple(chosen[name] for name in residuals), small=True)
-
-
-__all__ = ["INFINITE", "image_sections", "residual_sections"]

@@ -1,7 +1,7 @@
 """What a measured table or an image is: of which specimen, made by which method, at which dose. Records say it."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,12 +23,17 @@ NAMES: Final = {
     "denoise.autoencoder": "autoencoder",
     "denoise.poisson_unet": "Poisson U-Net",
 }
-EXPECTED: Final = (NOISY, NAMES["denoise.gaussian"], NAMES["denoise.bm3d"], NAMES["denoise.autoencoder"])
-EXPECTED_ALSO: Final = (NAMES["denoise.poisson_unet"], LIKELIHOOD, INFINITE)
-WANTED: Final = (*EXPECTED, *EXPECTED_ALSO)
+WANTED: Final = (
+    NOISY,
+    NAMES["denoise.gaussian"],
+    NAMES["denoise.bm3d"],
+    NAMES["denoise.autoencoder"],
+    NAMES["denoise.poisson_unet"],
+    LIKELIHOOD,
+    INFINITE,
+)
 """What the thesis compares, and what we add: named on the page where it is missing."""
 DOSE_UNIT: Final = "e/Å²"
-_SECONDARY: Final = ("seed", "weights", "arrays")
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,8 @@ class Cases:
 
 def series_of(method: str) -> int:
     """Return the number of a method's colour, line and marker: the same in every figure."""
-    for number, name in enumerate((*EXPECTED, *EXPECTED_ALSO)):
-        if method == name:
-            return number
+    if method in WANTED:
+        return WANTED.index(method)
     return 7 if method.endswith(LIKELIHOOD) else 8 + sum(map(ord, method)) % 23
 
 
@@ -127,12 +131,8 @@ def specimen_facts(specimen: Given) -> str:
     if not isinstance(said, dict):
         return f"Recorded: {specimen.ref}."
     full = "the whole field, every atom displaced on its own" if said.get("full") else "one cell, which repeats"
-    parts = [
-        f"{said.get('energy_kev', '?')} keV",
-        f"{said.get('convergence_mrad', '?')} mrad",
-        f"{said.get('phonons', '?')} frozen-phonon configurations",
-    ]
-    return f"Simulated by {specimen.made_by} ({', '.join(parts)}; {full}; seed {said.get('seed', '?')})."
+    energy, angle, phonons, seed = (said.get(name, "?") for name in ("energy_kev", "convergence_mrad", "phonons", "seed"))
+    return f"Simulated by {specimen.made_by}: {energy} keV, {angle} mrad, {phonons} frozen-phonon configurations; {full}; seed {seed}."
 
 
 def pixel(image: Given) -> float | None:
@@ -188,7 +188,9 @@ def pooled(rows: Sequence[tuple[float, float, float, int]]) -> Point:
     return Point(mean, low, high, count, int(sum(row[3] for row in rows)))
 
 
-INTERVALS: Final = "bars are 95 % intervals: Student's over frames where there are five or more, else the mean of the frames' bootstrap intervals"
+INTERVALS: Final = (
+    "bars are 95 % intervals: Student's over frames where there are five or more, else the mean of the frames' own by bootstrap"
+)
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,3 @@ def nearest(doses: Iterable[float | None], wanted: float) -> float | None:
     """Return the dose nearest to what is wanted, by ratio; ``None`` where there is none."""
     known = [one for one in doses if one]
     return min(known, key=lambda one: abs(np.log(one / wanted))) if known else None
-
-
-Maker = Callable[[Sequence[Given]], Sequence[Given]]

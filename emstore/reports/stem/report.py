@@ -40,15 +40,13 @@ class StemReport:
     """The figures of low-dose STEM work, from whatever tables and images there are.
 
     Give it the dataset that holds them, or every version by itself. Records tell what each is: the processor that measured it,
-    the fit and the denoiser before it, the dose it was counted at, the specimen it began with. A label (``our way=REF``) names the
-    method where that is not what you want to read.
+    the fit and the denoiser before it, the dose it was counted at, the specimen it began with. A label (``our way=REF``) names
+    the method where that is not what you want to read.
     """
 
     name: ClassVar[str] = "stem"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = (
-        "Show strain error, histograms, profiles, residuals, images and vacancies of low-dose STEM by method and dose"
-    )
+    summary: ClassVar[str] = "Show strain error, profiles, residuals, images and vacancies of low-dose STEM by method and dose"
     inputs: ClassVar[tuple[str, ...]] = ("version*",)
     params: ClassVar[type[Params]] = StemReportParams
 

@@ -1,6 +1,7 @@
 """Strain error against dose, and noise in distances as a multiple of the Cramer-Rao bound."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,11 @@ def _strain(rows: list[Measured], exact: list[Measured]) -> list[str | Figure | 
     found = points(rows, "strain_error")
     bounds = _bounds(rows, exact)
     drawn = sources([*rows, *(exact if bounds else [])])
+    methods = ", ".join(ordered(key[0] for key in found))
     panels = tuple(
         chart(
-            lambda axes, way=way: _against_dose(axes, found, way, "strain error", bounds),  # type: ignore[misc]
-            alt=f"Strain error of {way} distances against dose for {', '.join(ordered(key[0] for key in found))}. The table below has the numbers.",
+            partial(_against_dose, found=found, way=way, label="strain error", bounds=bounds),
+            alt=f"Strain error of {way} distances against dose, for {methods}. The table below has the numbers.",
             title=f"{way} distances",
         )
         for way in DIRECTIONS
@@ -62,15 +64,15 @@ def _strain(rows: list[Measured], exact: list[Measured]) -> list[str | Figure | 
     )
     frames, pairs = _range(one.frames for one in found.values()), _range(one.pairs for one in found.values())
     caption = (
-        f"Standard deviation of the distances between neighbouring columns over the reference distance. {frames} frames and {pairs} "
-        f"distances per point; {INTERVALS}."
+        f"Standard deviation of the distances between neighbouring columns over the reference distance. Frames per point: "
+        f"{frames}; distances: {pairs}; {INTERVALS}."
     )
     if any(key[0] == INFINITE for key in found):
         caption += " The horizontal line is the fit of the image without noise: thermal displacements, which no dose takes away."
     if bounds:
         caption += (
-            " Bound: that line and the Poisson Cramér–Rao bound of a distance added in squares, the least that an unbiased fit of "
-            "the counts can reach; a denoiser that pulls columns towards their mean can lie below it."
+            " Bound: that line and the Poisson Cramér–Rao bound of a distance added in squares, the least that an unbiased fit "
+            "of the counts can reach; a denoiser that pulls columns towards their mean can lie below it."
         )
     content: list[str | Figure | Listing] = [Figure("Strain error against dose", panels, caption, drawn)]
     noisy = {key[1:]: one for key, one in found.items() if key[0] == NOISY}
@@ -145,7 +147,7 @@ def _precision(rows: list[Measured]) -> list[str | Figure | Listing]:
     found, rms, bias = (points(rows, name) for name in ("ratio", "rms", "bias"))
     panels = tuple(
         chart(
-            lambda axes, way=way: _against_dose(axes, found, way, "RMS difference / bound", {}, one=True),  # type: ignore[misc]
+            partial(_against_dose, found=found, way=way, label="RMS difference / bound", bounds={}, one=True),
             alt=f"Noise of {way} distances in multiples of the Cramér–Rao bound against dose. The table below has the numbers.",
             title=f"{way} distances",
         )
@@ -181,17 +183,15 @@ def _precision(rows: list[Measured]) -> list[str | Figure | Listing]:
 
 
 def _against_dose(
-    axes: Any, found: Points, way: str, label: str, bounds: Mapping[tuple[str, float], float], *, one: bool = False
+    axes: Any, *, found: Points, way: str, label: str, bounds: Mapping[tuple[str, float], float], one: bool = False
 ) -> None:
     doses = sorted({key[1] for key in found if key[1] is not None and key[2] == way})
     for method in ordered(key[0] for key in found):
-        those = sorted(
-            (key[1], point) for key, point in found.items() if key[0] == method and key[2] == way and key[1] is not None
-        )
-        if those:
-            x = [dose for dose, _ in those]
-            y = np.array([[p.value, p.value - p.low, p.high - p.value] for _, p in those]).T
-            axes.errorbar(x, y[0], yerr=np.clip(np.nan_to_num(y[1:]), 0, None), label=method, **style_of(series_of(method)))
+        there = [dose for dose in doses if (method, dose, way) in found]
+        if there:
+            those = [found[method, dose, way] for dose in there]
+            y = np.array([[p.value, p.value - p.low, p.high - p.value] for p in those]).T
+            axes.errorbar(there, y[0], yerr=np.clip(np.nan_to_num(y[1:]), 0, None), label=method, **style_of(series_of(method)))
     if (still := found.get((INFINITE, None, way))) is not None:
         style = style_of(series_of(INFINITE))
         axes.axhline(still.value, color=style["color"], linewidth=1.2, label=INFINITE)

@@ -33,8 +33,8 @@ def _section(tables: list[Given], everything: Sequence[Given], cases: Cases) -> 
     )
     drawn = [*tables, *([where] if where is not None else [])]
     caption = (
-        "Percentage of chalcogen atoms missing, one point per image; boxes (five images or more) hold the middle half with the median, "
-        "whiskers 1.5 times that; the diamond is all images together with its 95 % interval."
+        "Percentage of chalcogen atoms missing, one point per image; boxes (five images or more) hold the middle half with the "
+        "median, whiskers 1.5 times that; the diamond is all images together with its 95 % interval."
     )
     if truth is not None:
         caption += f" The dotted line is the truth, {truth:.3g} %."
@@ -57,15 +57,11 @@ def _section(tables: list[Given], everything: Sequence[Given], cases: Cases) -> 
         )
     heads = ("method", f"dose ({DOSE_UNIT})", "missing (%)", "95 % from", "to", "truth (%)", "sites", "images", "left out")
     figure = Figure("Vacancies", (panel,), caption, tuple(drawn))
-    screened = [
-        f"{named[one.id][0]}, frame {each['frame']}: {each['reason']}"
-        for one in tables
-        for each in one.table.summary.get("screened", [])
-    ]
-    words = (f"Left out: {'; '.join(screened)}.",) if screened else ()
-    return Section(
-        f"Vacancies: {specimen_title(specimen)}", (figure, Listing("Vacancies", heads, tuple(rows), tuple(drawn)), *words)
-    )
+    listing = Listing("Vacancies", heads, tuple(rows), tuple(drawn))
+    left = [(named[one.id][0], each) for one in tables for each in one.table.summary.get("screened", [])]
+    screened = "; ".join(f"{name}, frame {each['frame']}: {each['reason']}" for name, each in left)
+    words = (f"Left out: {screened}.",) if screened else ()
+    return Section(f"Vacancies: {specimen_title(specimen)}", (figure, listing, *words))
 
 
 def truth_of(specimen: Given, everything: Sequence[Given]) -> tuple[float | None, Given | None]:
@@ -100,9 +96,8 @@ def _boxes(axes: Any, tables: list[Given], named: dict[str, tuple[str, float | N
         style = style_of(series_of(name.removesuffix(", two sublattices")))
         values = [one["percent_missing"] for one in summary.get("per_frame", []) if one.get("percent_missing") is not None]
         if len(values) >= 5:
-            axes.boxplot(
-                [values], positions=[place], orientation="horizontal", widths=0.5, showfliers=False, medianprops={"color": INK}
-            )
+            look: dict[str, Any] = {name: {"color": INK} for name in ("boxprops", "whiskerprops", "capprops", "medianprops")}
+            axes.boxplot([values], positions=[place], orientation="horizontal", widths=0.5, showfliers=False, **look)
         axes.plot(values, place + np.linspace(-0.12, 0.12, len(values)), "o", color=style["color"], markersize=4, alpha=0.8)
         whole, low, high = (summary.get(f"percent_{end}") for end in ("missing", "low", "high"))
         if whole is not None:
