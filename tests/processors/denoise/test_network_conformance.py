@@ -16,7 +16,7 @@ import torch
 from emstore.processor import Processor
 from emstore.processors.denoise import Autoencoder, Latent, PoissonUnet
 from emstore.store import create_store
-from emstore.testing import ProcessorConformance
+from emstore.testing import ProcessorCase, ProcessorConformance
 from emstore.volume import Volume
 from emstore.weights import Weights
 from in_blocks import axes_of, over
@@ -48,31 +48,39 @@ def plain(*shape: int) -> Volume:
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other over a few pixels take far longer than one."""
+    """Threads that wait for each other over a few pixels take far longer than one; in processes of the suite's too."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
     torch.set_num_threads(before)
 
 
-class TestAutoencoder(ProcessorConformance):
+class Networks(ProcessorConformance):
+    """A network takes thousands of operations per pixel: smaller images tell as much of its memory."""
+
+    examples = 3
+
+    def sized(self, case: ProcessorCase, voxels: int) -> tuple[Volume, ...]:
+        return super().sized(case, voxels // 4)
+
+
+class TestAutoencoder(Networks):
     processor: ClassVar[type[Processor]] = Autoencoder
     volumes: ClassVar[Sequence[Any]] = (counted(2, 9, 11), plain(2, 9, 11))
     params: ClassVar[Sequence[dict[str, Any]]] = ({"weights": DIGITAL}, {"weights": ANALOG})
-    examples = 3
 
 
-class TestPoissonUnet(ProcessorConformance):
+class TestPoissonUnet(Networks):
     processor: ClassVar[type[Processor]] = PoissonUnet
     volumes: ClassVar[Sequence[Any]] = (counted(9, 11), plain(2, 9, 10))
     params: ClassVar[Sequence[dict[str, Any]]] = ({"weights": OURS}, {"weights": OURS, "gain": 0.02, "offset": 0.1})
-    examples = 3
     executors = ("threads",)
 
 
-class TestLatent(ProcessorConformance):
+class TestLatent(Networks):
     processor: ClassVar[type[Processor]] = Latent
     volumes: ClassVar[Sequence[Any]] = (counted(2, 9, 11),)
     params: ClassVar[Sequence[dict[str, Any]]] = ({"weights": DIGITAL},)
-    examples = 3
     executors = ("threads",)
