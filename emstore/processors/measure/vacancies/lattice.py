@@ -135,16 +135,16 @@ def find_lattice(image: Matrix, known: npt.NDArray[np.bool_], *, order: int) -> 
     flat = np.where(known, image, image[known].mean())
     window = np.outer(np.hanning(image.shape[0] + 2)[1:-1], np.hanning(image.shape[1] + 2)[1:-1])
     filled = (flat - (flat * window).sum() / window.sum()) * window
-    power, frequencies = _spectrum(filled)
-    first = _reflections(power, frequencies, image.shape)
+    raw, power, frequencies = _spectrum(filled)
+    first = _reflections(raw, power, frequencies, image.shape)
     vectors = np.stack([_sharpened(filled, g) for g in first])
     constant = float(np.sqrt(1 / abs(np.linalg.det(vectors)) / np.sqrt(0.75)))
     slow = ndimage.gaussian_filter(flat, constant, mode="nearest")
     return _from_phases(np.where(known, flat - slow, 0.0), vectors, constant, order)
 
 
-def _spectrum(filled: Matrix) -> tuple[Matrix, Matrix]:
-    """Return the power of every frequency in medians of its ring, and the frequencies (..., 2), cycles per pixel."""
+def _spectrum(filled: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """Return the power of every frequency, the same in medians of its ring, and the frequencies (..., 2), cycles per pixel."""
     power = np.abs(np.fft.fftshift(np.fft.fft2(filled))) ** 2
     y, x = (np.fft.fftshift(np.fft.fftfreq(n)) for n in power.shape)
     frequencies = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1)
@@ -158,10 +158,10 @@ def _spectrum(filled: Matrix) -> tuple[Matrix, Matrix]:
             for n in range(len(edges) - 1)
         ]
     )
-    return power / np.maximum(middle[ring], 1e-12 * power.max() + 1e-300), frequencies
+    return power, power / np.maximum(middle[ring], 1e-12 * power.max() + 1e-300), frequencies
 
 
-def _reflections(power: Matrix, frequencies: Matrix, shape: tuple[int, ...]) -> list[Matrix]:
+def _reflections(raw: Matrix, power: Matrix, frequencies: Matrix, shape: tuple[int, ...]) -> list[Matrix]:
     """Return two first reflections about 60 degrees apart: the shortest that form a hexagon.
 
     Raises
@@ -175,7 +175,7 @@ def _reflections(power: Matrix, frequencies: Matrix, shape: tuple[int, ...]) -> 
     top = (power == ndimage.maximum_filter(power, 3, mode="wrap")) & (power > _STRONG)
     top &= (length > _LEAST_CELLS / min(shape)) & (length < _FINEST)
     where = np.argwhere(top)
-    where = where[np.argsort(-power[tuple(where.T)], kind="stable")][: 2 * _CANDIDATES]
+    where = where[np.argsort(-raw[tuple(where.T)], kind="stable")][: 2 * _CANDIDATES]
     spots = frequencies[tuple(where.T)]
     near = ndimage.maximum_filter(power, 3, mode="wrap")
 

@@ -179,7 +179,7 @@ def ratio(layer: Monolayer, image: npt.NDArray[np.float64], n: int) -> float:
         ("unknown", np.full((64, 64), np.nan)),
         ("no lattice", np.random.default_rng(0).poisson(5.0, (128, 128)).astype(float)),
         ("no lattice", np.add.outer(np.arange(100.0), np.arange(90.0))),
-        ("no lattice", np.add.outer(np.cos(np.arange(128) * 0.4), np.cos(np.arange(128) * 0.4)) + 2),
+        ("no lattice|drift", np.add.outer(np.cos(np.arange(128) * 0.4), np.cos(np.arange(128) * 0.4)) + 2),
         ("too few columns", monolayer((72, 72), seed=1).counted(0)),
         ("too noisy", monolayer(seed=1, dose=400.0, chalcogen=0.12).counted(0)),
         ("second sublattice", monolayer(seed=1, chalcogen=0.0).counted(0)),
