@@ -97,7 +97,7 @@ class _Citations:
 
     def _one(self, given: Given) -> str:
         store = f" in {text(given.store)}" if self._several else ""
-        name = f'<code>{text(given.ref)}</code>{store} <code title="{text(given.id)}">{text(given.id[:SHORT])}</code>'
+        name = f"<code>{text(given.ref)}</code>{store} <code>{text(given.id[:SHORT])}</code>"
         place = self._places.get(given.id)
         return name if place is None else f'<a href="#{anchor(place)}">{name}</a>'
 
@@ -150,7 +150,9 @@ def _cell(cell: str | float | int | None) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with four digits, the way people write it."""
+    """Return a number with four digits, the way people write it; a whole number of up to six digits whole."""
+    if value == round(value) and abs(value) < 1e6:
+        return f"{value:.0f}".replace("-", "\N{MINUS SIGN}")
     return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -87,7 +87,7 @@ def profile_sections(tables: Sequence[Given], cases: Cases, wanted: float) -> li
         ends = chosen[0].params
         caption = (
             f"Values along a line from {ends.get('start')} to {ends.get('stop')} (row, column; pixels), {ends.get('width')} "
-            f"pixels wide, first frame, at {_said(dose)}. What is a fraction of the beam is shown as the electrons expected at it. "
+            f"pixels wide, first frame, at {_said(dose)}. What is a fraction of the beam is shown as electrons expected at it. "
             "One frame has no interval: the spread of the untouched line is its noise."
         )
         figure = Figure("Line profile", (panel,), caption, tuple(chosen))

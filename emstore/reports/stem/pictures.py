@@ -48,7 +48,7 @@ def image_sections(everything: Sequence[Given], cases: Cases, wanted: float, siz
 
 def _shown(given: Given) -> bool:
     dims = given.volume.grid.dims if given.kind is VolumeKind.IMAGE else ()
-    named = given.record.activity.type in ("simulate", "ingest") or given.made_by.partition(".")[0] in ("noise", "denoise")
+    named = given.record.activity.type != "process" or given.made_by.partition(".")[0] in ("noise", "denoise")
     return named and dims[-2:] == ("y", "x") and "n" not in dims and given.volume.dtype.kind in "iuf"
 
 
@@ -129,8 +129,8 @@ def _residual(tables: list[Given], cases: Cases, wanted: float, size: int) -> Se
     heads = ("method", f"dose ({DOSE_UNIT})", "Bragg-power ratio", "95 % from", "to", "mean", "variance over signal", "frames")
     caption = (
         "Ratio: mean power of the residual in the lattice's Bragg spots over that beside them; 1 where only noise was taken "
-        "away, more where structure was. Interval: Student's over frames, from five frames on. Variance over signal is 1 where all "
-        "Poisson noise was taken away."
+        "away, more where structure was. Interval: Student's over frames, from five frames on. Variance over signal is 1 where "
+        "the Poisson noise was taken away whole."
     )
     content.append(Listing("What denoising took away", heads, tuple(rows), tuple(tables), caption))
     return Section(f"Residuals: {specimen_title(cases.of(tables[0]).specimen)}", tuple(content))

@@ -132,7 +132,7 @@ def specimen_facts(specimen: Given) -> str:
         return f"Recorded: {specimen.ref}."
     full = "the whole field, every atom displaced on its own" if said.get("full") else "one cell, which repeats"
     energy, angle, phonons, seed = (said.get(name, "?") for name in ("energy_kev", "convergence_mrad", "phonons", "seed"))
-    return f"Simulated by {specimen.made_by}: {energy} keV, {angle} mrad, {phonons} frozen-phonon configurations; {full}; seed {seed}."
+    return f"Simulated by {specimen.made_by}: {energy} keV, {angle} mrad, frozen phonons {phonons}; {full}; seed {seed}."
 
 
 def pixel(image: Given) -> float | None:

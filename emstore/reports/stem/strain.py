@@ -1,6 +1,6 @@
 """Strain error against dose, and noise in distances as a multiple of the Cramer-Rao bound."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -119,8 +119,9 @@ def _verdict(found: Points) -> list[str | Figure | Listing]:
     return [f"Below the {NOISY} image, of all doses and directions: {'; '.join(words)}."] if words else []
 
 
-def _missing(methods: Any) -> list[str | Figure | Listing]:
-    left = [name for name in WANTED if name not in set(methods)]
+def _missing(methods: Iterable[str]) -> list[str | Figure | Listing]:
+    there = set(methods)
+    left = [name for name in WANTED if name not in there]
     if not left:
         return []
     return [f"Not in this comparison, since no table of theirs was given: {', '.join(left)}."]
@@ -186,12 +187,14 @@ def _against_dose(
     axes: Any, *, found: Points, way: str, label: str, bounds: Mapping[tuple[str, float], float], one: bool = False
 ) -> None:
     doses = sorted({key[1] for key in found if key[1] is not None and key[2] == way})
-    for method in ordered(key[0] for key in found):
+    methods = ordered(key[0] for key in found if key[1] is not None)
+    for place, method in enumerate(methods):
         there = [dose for dose in doses if (method, dose, way) in found]
         if there:
             those = [found[method, dose, way] for dose in there]
             y = np.array([[p.value, p.value - p.low, p.high - p.value] for p in those]).T
-            axes.errorbar(there, y[0], yerr=np.clip(np.nan_to_num(y[1:]), 0, None), label=method, **style_of(series_of(method)))
+            beside = np.array(there) * (1 + 0.03 * (place - (len(methods) - 1) / 2))  # so that intervals do not hide each other
+            axes.errorbar(beside, y[0], yerr=np.clip(np.nan_to_num(y[1:]), 0, None), label=method, **style_of(series_of(method)))
     if (still := found.get((INFINITE, None, way))) is not None:
         style = style_of(series_of(INFINITE))
         axes.axhline(still.value, color=style["color"], linewidth=1.2, label=INFINITE)
@@ -220,6 +223,6 @@ def _place(item: tuple[tuple[str, float | None, str], Point]) -> tuple[str, floa
     return way, dose or np.inf, WANTED.index(method) if method in WANTED else len(WANTED), method
 
 
-def _range(values: Any) -> str:
+def _range(values: Iterable[int]) -> str:
     found = sorted(set(values))
     return f"{found[0]}" if len(found) == 1 else f"{found[0]}–{found[-1]}"
