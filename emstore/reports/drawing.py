@@ -58,7 +58,8 @@ def chart(paint: Callable[[Any], None], *, alt: str, title: str = "", size: tupl
         "text.parse_math": False,  # a dollar sign in a name is a dollar sign
         "axes.unicode_minus": True,
         "axes.formatter.use_mathtext": False,
-        "font.family": ["DejaVu Sans"],
+        "font.family": ["sans-serif"],
+        "font.sans-serif": ["DejaVu Sans"],
         "font.size": 10,
         "axes.edgecolor": QUIET,
         "axes.labelcolor": INK,

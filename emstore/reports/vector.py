@@ -21,8 +21,11 @@ _ATTRIBUTES: Final = frozenset(
     "stop-opacity markerWidth markerHeight refX refY orient clipPathUnits style href dx dy".split()
 )
 _INNER: Final = re.compile(r"url\(\s*['\"]?#([^'\")]*)['\"]?\s*\)")
+_USED: Final = re.compile(r"#([A-Za-z0-9_.-]+)")
 _OUTER: Final = re.compile(r"url\(\s*['\"]?(?!#)|@import|expression\(|javascript:", re.IGNORECASE)
 _EMBEDDED: Final = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=\s]*")
+_LONG: Final = re.compile(r"-?\d*\.\d{3,}(?:[eE][-+]?\d+)?")
+_NUMBERS: Final = frozenset("d x y x1 y1 x2 y2 cx cy r rx ry width height points transform".split())
 _NAME: Final = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -54,11 +57,16 @@ def inline(document: str, prefix: str, alt: str, colours: dict[str, str]) -> str
     if _local(root.tag) != "svg" or "viewBox" not in root.attrib:
         raise InvalidInput("a picture is no SVG document with a viewBox", where=alt)
     _clean(root, prefix, colours)
+    used = {name for one in root.iter() for value in one.attrib.values() for name in _USED.findall(value)}
+    for one in root.iter():
+        if one.attrib.get("id") not in used:
+            one.attrib.pop("id", None)
+    _flatten(root)
     for name in ("width", "height", "style", "id"):
         root.attrib.pop(name, None)
     width = float(root.attrib["viewBox"].split()[2])
     root.attrib |= {"role": "img", "aria-label": alt, "style": f"max-width:{width * 1.45:.0f}px"}
-    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
 
 
 def _clean(element: ElementTree.Element, prefix: str, colours: dict[str, str]) -> None:
@@ -82,6 +90,10 @@ def _clean(element: ElementTree.Element, prefix: str, colours: dict[str, str]) -
             if name in ("fill", "stroke", "stop-color") and value.startswith("var("):
                 kept["style"] = f"{name}:{value};{kept.get('style', '')}"  # an attribute knows no variables
                 continue
+        if name in _NUMBERS:  # a hundredth of a point is less than any eye or printer resolves
+            value = " ".join(_LONG.sub(lambda found: f"{float(found[0]):.2f}", value).split())
+        if name == "style":
+            value = re.sub(r"\s*([:;])\s*", r"\1", value)
         kept[name] = f"{kept[name]}{value}" if name == "style" and "style" in kept else value
     element.attrib.clear()
     element.attrib.update(kept)
@@ -93,6 +105,16 @@ def _clean(element: ElementTree.Element, prefix: str, colours: dict[str, str]) -
     if element.tag not in ("text", "tspan", "title", "desc"):
         element.text = None
     element.tail = element.tail if element.tag == "tspan" else None
+
+
+def _flatten(element: ElementTree.Element) -> None:
+    """Take groups away that say nothing of what is in them."""
+    for child in element:
+        _flatten(child)
+    kept = [one for child in element for one in (child if child.tag == "g" and not child.attrib else (child,))]
+    for child in list(element):
+        element.remove(child)
+    element.extend(kept)
 
 
 def _local(name: str) -> str:

@@ -26,6 +26,8 @@ VERBS = (
     "find",
     "process",
     "processors",
+    "report",
+    "reports",
     "reproduce",
 )
 HEAVY = (
