@@ -36,8 +36,8 @@ class Given:
     """How much, e.g. ``t 4, y 128, x 128`` or ``350 rows``."""
     read: Callable[[], Volume | Table | Weights] = field(repr=False)
     """Opens what it holds."""
-    inputs: tuple[tuple[str, "Given"], ...] = ()
-    """Role and version of what it was made from, as far as that was found."""
+    inputs: tuple[tuple[str, "Given | None"], ...] = ()
+    """Role and version of what it was made from, in order; ``None`` for what was not found in the stores at hand."""
     label: str | None = None
     """What the user calls it (``label=REF``)."""
     asked: bool = True

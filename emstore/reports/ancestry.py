@@ -68,7 +68,7 @@ def everything(named: Iterable[Given]) -> list[Given]:
     waiting = list(found.values())
     while waiting:
         for _, parent in waiting.pop(0).inputs:
-            if id(parent) not in found:
+            if parent is not None and id(parent) not in found:
                 found[id(parent)] = parent
                 waiting.append(parent)
     return list(found.values())
@@ -108,7 +108,7 @@ class _Family:
                 waiting += parents
                 continue
             waiting.pop()
-            inputs = tuple((one.role, self._known[one.id]) for one in at.record.inputs if one.id in self._known)
+            inputs = tuple((one.role, self._known.get(one.id)) for one in at.record.inputs)
             self._known.setdefault(at.id, replace(self._alone(at), inputs=inputs))
         return self._known[version.id]
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scipy.stats import t as student
 
 import emstore
-from emstore.errors import InvalidInput
+from emstore.errors import InvalidInput, Kind
 from emstore.reports.ancestry import everything, gather
 from emstore.reports.stem.reading import Cases, pooled
 from html_page import Element, parsed
@@ -172,3 +173,29 @@ def test_what_is_no_measurement_is_refused(lab: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="none of these versions"):
         emstore.report("stem", [f"{lab}/other/table"], tmp_path / "a.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_lies_in_a_store_that_was_not_named_is_not_guessed(lab: str, tmp_path: Path) -> None:
+    far = f"{tmp_path}/far.zarr"
+    emstore.create_store(far)
+    emstore.process("measure.strain", [f"{lab}/te/noisy-1000-fit"], f"{far}/d/strain")
+    emstore.process("measure.precision", [f"{lab}/te/noisy-1000-fit", f"{lab}/te/bound-1000"], f"{far}/d/precision")
+    out = tmp_path / "a.html"
+    emstore.report("stem", [f"{far}/d"], out)
+    _, rows, _ = rows_of(out, "Strain error")
+    assert {(row[0], row[2]) for row in rows} == {("unknown", "unknown")}
+    said = parsed(out.read_text()).text
+    assert "was not found, so neither method nor dose is known" in said
+    assert said.count("(not found)") == 3
+    emstore.report("stem", [f"{far}/d", f"{lab}/te/clean-fit"], out, force=True)
+    _, rows, _ = rows_of(out, "Strain error")
+    assert {(row[0], float(row[2])) for row in rows} == {("untouched", 1000.0)}
+    assert "(not found)" not in parsed(out.read_text()).text
+
+
+def test_figures_need_matplotlib_and_say_so(lab: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(InvalidInput) as caught:
+        emstore.report("stem", [f"{lab}/te"], tmp_path / "a.html")
+    assert caught.value.kind is Kind.MISSING_EXTRA
+    assert "emstore[report]" in str(caught.value)

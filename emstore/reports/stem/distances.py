@@ -82,7 +82,7 @@ def profile_sections(tables: Sequence[Given], cases: Cases, wanted: float) -> li
         panel = chart(
             partial(_lines, tables=chosen, cases=cases, dose=dose, unit=unit),
             alt=f"Line profiles across {specimen_title(specimen)} for each method.",
-            size=(6.2, 3.6),
+            size=(5.2, 3.4),
         )
         ends = chosen[0].params
         caption = (

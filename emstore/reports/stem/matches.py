@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from emstore.reporter import Given, Listing, Section
-from emstore.reports.stem.reading import DOSE_UNIT, Cases, specimen_title
+from emstore.reports.stem.reading import DOSE_UNIT, INFINITE, Cases, ordered, specimen_title
 
 
 def match_sections(tables: Sequence[Given], cases: Cases) -> list[Section]:
@@ -13,7 +15,8 @@ def match_sections(tables: Sequence[Given], cases: Cases) -> list[Section]:
         groups.setdefault(cases.of(given).specimen.id, []).append(given)
     found = []
     for those in groups.values():
-        those = sorted(those, key=lambda one: (cases.of(one).dose or float("inf"), cases.of(one).method))
+        places = {name: n for n, name in enumerate(ordered(cases.of(one).method for one in those))}
+        those = sorted(those, key=lambda one: (cases.of(one).dose or float("inf"), places[cases.of(one).method]))
         unit = those[0].table.columns["rms"].unit or "pixel"
         rows = []
         for given in those:
@@ -23,11 +26,11 @@ def match_sections(tables: Sequence[Given], cases: Cases) -> list[Section]:
             rows.append(
                 (
                     case.method,
-                    case.dose if case.dose is not None else "infinite",
+                    case.dose or ("infinite" if case.method == INFINITE else "unknown"),
                     *counts,
                     summary.get("recall"),
                     summary.get("precision"),
-                    float((columns["rms"] ** 2).mean() ** 0.5),
+                    float(np.sqrt(np.nansum(columns["rms"] ** 2 * columns["matched"]) / counts[2])) if counts[2] else None,
                     summary.get("width_ratio"),
                 )
             )

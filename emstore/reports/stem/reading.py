@@ -13,6 +13,8 @@ from emstore.volume import VolumeKind
 
 NOISY: Final = "untouched"
 INFINITE: Final = "infinite dose"
+UNKNOWN: Final = "unknown"
+"""What it was measured on was not found."""
 LIKELIHOOD: Final = "Poisson ML"
 NAMES: Final = {
     "denoise.gaussian": "Gaussian filter",
@@ -73,7 +75,7 @@ class Cases:
                 break
         fit = next((one.params.get("method") for one in given.chain() if one.made_by == "measure.columns"), None)
         if image is None:
-            return NOISY
+            return UNKNOWN
         steps = [self._step(one) for one in image.chain() if one.made_by.startswith("denoise.")]
         if steps:
             return " after ".join(steps) + (f", {LIKELIHOOD}" if fit == "poisson" else "")
@@ -127,9 +129,11 @@ def specimen_title(specimen: Given) -> str:
 
 def specimen_facts(specimen: Given) -> str:
     """Return in a sentence how a specimen was simulated."""
-    said = specimen.volume.attributes.get("simulation") if specimen.kind is VolumeKind.IMAGE else None
+    if specimen.kind is not VolumeKind.IMAGE:
+        return f"What {specimen.ref} was measured on was not found, so neither method nor dose is known. Name its store, too."
+    said = specimen.volume.attributes.get("simulation")
     if not isinstance(said, dict):
-        return f"Recorded: {specimen.ref}."
+        return f"From {specimen.ref}, which states no simulation."
     full = "the whole field, every atom displaced on its own" if said.get("full") else "one cell, which repeats"
     energy, angle, phonons, seed = (said.get(name, "?") for name in ("energy_kev", "convergence_mrad", "phonons", "seed"))
     return f"Simulated by {specimen.made_by}: {energy} keV, {angle} mrad, frozen phonons {phonons}; {full}; seed {seed}."

@@ -60,7 +60,7 @@ def _strain(rows: list[Measured], exact: list[Measured]) -> list[str | Figure | 
             title=f"{way} distances",
         )
         for way in DIRECTIONS
-        if any(key[2] == way for key in found)
+        if any(key[2] == way and key[1] is not None for key in found)
     )
     frames, pairs = _range(one.frames for one in found.values()), _range(one.pairs for one in found.values())
     caption = (
@@ -74,13 +74,15 @@ def _strain(rows: list[Measured], exact: list[Measured]) -> list[str | Figure | 
             " Bound: that line and the Poisson Cramér–Rao bound of a distance added in squares, the least that an unbiased fit "
             "of the counts can reach; a denoiser that pulls columns towards their mean can lie below it."
         )
-    content: list[str | Figure | Listing] = [Figure("Strain error against dose", panels, caption, drawn)]
+    content: list[str | Figure | Listing] = []
+    if panels:
+        content.append(Figure("Strain error against dose", panels, caption, drawn))
     noisy = {key[1:]: one for key, one in found.items() if key[0] == NOISY}
     rows_out = [
         (
             key[0],
             way,
-            key[1] if key[1] else "infinite",
+            key[1] or ("infinite" if key[0] == INFINITE else "unknown"),
             one.value,
             one.low,
             one.high,
@@ -153,7 +155,7 @@ def _precision(rows: list[Measured]) -> list[str | Figure | Listing]:
             title=f"{way} distances",
         )
         for way in DIRECTIONS
-        if any(key[2] == way for key in found)
+        if any(key[2] == way and key[1] is not None for key in found)
     )
     caption = (
         "Root mean square difference of every distance from the same one in the fit without noise, over √2 times the Poisson "
@@ -177,10 +179,12 @@ def _precision(rows: list[Measured]) -> list[str | Figure | Listing]:
         )
         for key, one in sorted(found.items(), key=_place)
     )  # fmt: skip
-    return [
-        Figure("Noise in distances, in multiples of the Cramér–Rao bound", panels, caption, sources(rows)),
-        Listing("Noise in distances", heads, table, sources(rows), "Lost: share of the distances that a column is missing for."),
-    ]
+    listing = Listing(
+        "Noise in distances", heads, table, sources(rows), "Lost: share of the distances that a column is missing for."
+    )
+    if not panels:
+        return [listing]
+    return [Figure("Noise in distances, in multiples of the Cramér–Rao bound", panels, caption, sources(rows)), listing]
 
 
 def _against_dose(

@@ -29,7 +29,7 @@ def _section(tables: list[Given], everything: Sequence[Given], cases: Cases) -> 
     panel = chart(
         lambda axes: _boxes(axes, tables, named, truth),
         alt="Box plots of the percentage of vacancies per image, with the truth where it is known. The table has the numbers.",
-        size=(6.2, 1.4 + 0.42 * len(tables)),
+        size=(5.6, 1.4 + 0.42 * len(tables)),
     )
     drawn = [*tables, *([where] if where is not None else [])]
     caption = (
