@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from emstore.errors import EmstoreError, InvalidInput, Kind, NotFound
 from emstore.provenance.record import Input
 from emstore.reporter import Given
 from emstore.store import Place, State, Store, Version, load, open_version, resolve, versions
 from emstore.volume import VolumeKind
+
+LONGEST_LABEL: Final = 60
+"""Characters: what a legend has room for."""
 
 
 def labelled(argument: str) -> tuple[str | None, str]:
@@ -18,14 +21,19 @@ def labelled(argument: str) -> tuple[str | None, str]:
     Raises
     ------
     InvalidInput
-        Kind ``bad_ref``: a label without a REF, or a REF without a label before its ``=``.
+        Kind ``bad_ref``: a label without a REF, or a REF without a label before its ``=``. Kind ``bad_name``: no label to show.
     """
     label, equals, ref = argument.partition("=")
     if not equals or "/" in label or ":" in label:
         return None, argument
     if not label.strip() or not ref:
         raise InvalidInput("a label needs words before = and a version after it", where=argument, kind=Kind.BAD_REF)
-    return label.strip(), ref
+    label = label.strip()
+    if len(label) > LONGEST_LABEL or label.startswith("_"):
+        raise InvalidInput(
+            f"a label has at most {LONGEST_LABEL} characters and begins with none of _", where=label[:80], kind=Kind.BAD_NAME
+        )
+    return label, ref
 
 
 def gather(arguments: Sequence[str]) -> list[Given]:

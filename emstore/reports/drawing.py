@@ -7,6 +7,8 @@ can be read aloud, searched and enlarged.
 import base64
 import io
 import struct
+import textwrap
+import warnings
 import zlib
 from collections.abc import Callable
 from html import escape
@@ -79,7 +81,9 @@ def chart(paint: Callable[[Any], None], *, alt: str, title: str = "", size: tupl
         "legend.fontsize": 9,
         "errorbar.capsize": 2.5,
     }
-    with mpl.rc_context(settings):
+    with mpl.rc_context(settings), warnings.catch_warnings():
+        # Words of a script that matplotlib's own font lacks are drawn by the reader's, which has it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         paint(axes)
@@ -88,6 +92,11 @@ def chart(paint: Callable[[Any], None], *, alt: str, title: str = "", size: tupl
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return Panel(buffer.getvalue(), alt, title)
+
+
+def broken(words: str) -> str:
+    """Return words of a legend or tick in lines short enough for a phone."""
+    return textwrap.fill(words, 26)
 
 
 def legend(axes: Any, columns: int = 2) -> None:
@@ -148,4 +157,4 @@ def _png(grey: npt.NDArray[np.uint8]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines, 9)) + chunk(b"IEND", b"")
 
 
-__all__ = ["LINES", "MARKERS", "chart", "legend", "picture", "style_of"]
+__all__ = ["LINES", "MARKERS", "broken", "chart", "legend", "picture", "style_of"]

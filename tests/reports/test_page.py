@@ -125,6 +125,19 @@ def test_labels_are_told_from_paths(argument: str, found: tuple[str | None, str]
     assert labelled(argument) == found
 
 
+def test_a_label_in_any_script_fits(lab: str, tmp_path: Path) -> None:
+    label = ("我们的方法 مثال " * 9)[:60].strip()
+    out = tmp_path / "a.html"
+    emstore.report("stem", [f"{label}={lab}/te/noisy-1000-strain", f"{lab}/te/ml-1000-strain", f"{lab}/te/ml-5000-strain"], out)
+    root = parsed(out.read_text())
+    assert label in root.all("tbody")[0].text
+    drawn = " ".join(" ".join(one.text for one in root.all("text")).split())
+    assert label[:20] in drawn
+    for wrong in ("_hidden", "x" * 61):
+        with pytest.raises(InvalidInput, match="label"):
+            emstore.report("stem", [f"{wrong}={lab}/te/noisy-1000-strain"], tmp_path / "b.html")
+
+
 def test_the_command_line_writes_and_lists(lab: str, tmp_path: Path) -> None:
     out = tmp_path / "a.html"
     done = call("report", "stem", f"fit={lab}/te/clean-strain", f"{lab}/te/noisy-1000-strain", out, "-p", "dose=500", "--json")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from emstore.reporter import Figure, Given, Section
-from emstore.reports.drawing import chart, legend, style_of
+from emstore.reports.drawing import broken, chart, legend, style_of
 from emstore.reports.stem.reading import (
     DOSE_UNIT,
     INFINITE,
@@ -60,7 +60,7 @@ def _steps(axes: Any, *, rows: list[Measured], unit: str) -> None:
         x = np.mean([[pair[0] for pair in each] for each in frames.values()], axis=0)
         y = np.mean([[pair[1] for pair in each] for each in frames.values()], axis=0)
         style = style_of(series_of(method))
-        axes.step(x, y, where="mid", label=method, color=style["color"], linestyle=style["linestyle"])
+        axes.step(x, y, where="mid", label=broken(method), color=style["color"], linestyle=style["linestyle"])
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"distance ({unit})")
     axes.set_ylabel("probability per bin (no unit)")
@@ -111,7 +111,7 @@ def _lines(axes: Any, *, tables: Sequence[Given], cases: Cases, dose: float | No
             axes.plot(
                 columns["distance"].values[first],
                 columns["value"].values[first] * (1.0 if factor is None else factor),
-                label=method,
+                label=broken(method),
                 color=style["color"],
                 linestyle=style["linestyle"],
                 linewidth=wide,

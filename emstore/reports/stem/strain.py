@@ -8,7 +8,7 @@ import numpy as np
 
 from emstore.reporter import Figure, Given, Listing, Section
 from emstore.reports.colours import INK
-from emstore.reports.drawing import chart, legend, style_of
+from emstore.reports.drawing import broken, chart, legend, style_of
 from emstore.reports.stem.reading import (
     DOSE_UNIT,
     INFINITE,
@@ -198,7 +198,9 @@ def _against_dose(
             those = [found[method, dose, way] for dose in there]
             y = np.array([[p.value, p.value - p.low, p.high - p.value] for p in those]).T
             beside = np.array(there) * (1 + 0.03 * (place - (len(methods) - 1) / 2))  # so that intervals do not hide each other
-            axes.errorbar(beside, y[0], yerr=np.clip(np.nan_to_num(y[1:]), 0, None), label=method, **style_of(series_of(method)))
+            axes.errorbar(
+                beside, y[0], yerr=np.clip(np.nan_to_num(y[1:]), 0, None), label=broken(method), **style_of(series_of(method))
+            )
     if (still := found.get((INFINITE, None, way))) is not None:
         style = style_of(series_of(INFINITE))
         axes.axhline(still.value, color=style["color"], linewidth=1.2, label=INFINITE)

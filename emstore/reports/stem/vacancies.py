@@ -7,7 +7,7 @@ import numpy as np
 
 from emstore.reporter import Figure, Given, Listing, Section
 from emstore.reports.colours import INK
-from emstore.reports.drawing import chart, style_of
+from emstore.reports.drawing import broken, chart, style_of
 from emstore.reports.stem.reading import DOSE_UNIT, Cases, ordered, series_of, specimen_title
 from emstore.volume import VolumeKind
 
@@ -103,7 +103,7 @@ def _boxes(axes: Any, tables: list[Given], named: dict[str, tuple[str, float | N
         if whole is not None:
             ends = [[max(0.0, whole - (whole if low is None else low))], [max(0.0, (whole if high is None else high) - whole)]]
             axes.errorbar([whole], [place + 0.3], xerr=ends, fmt="D", color=INK, markersize=4)
-        ticks.append(f"{name}, {dose:g}" if dose is not None else name)
+        ticks.append(broken(f"{name}, {dose:g}" if dose is not None else name))
     if truth is not None:
         axes.axvline(truth, color=INK, linestyle=(0, (1, 2)), linewidth=1.4)
     axes.set_yticks(range(len(tables)), ticks)
