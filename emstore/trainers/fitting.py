@@ -31,6 +31,9 @@ STILL: Final = 0.1
 FEWEST: Final = 10
 """Validations without which that cannot be told."""
 
+HISTORY: Final = ("step", "seconds", "loss", "held_out_mse", "cpu_seconds")
+"""What is kept of every validation; the loss is the mean since the one before."""
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
@@ -41,6 +44,12 @@ class TrainingParams(Params):
     steps: int | None = Field(None, ge=1, description="stop after so many steps")
     minutes: float | None = Field(
         None, gt=0, description="stop after so many minutes of training, held-out error included, from the first step on"
+    )
+    cpu_minutes: float | None = Field(
+        None,
+        gt=0,
+        description="stop after so many minutes of all CPU threads together, counted likewise: the same work whatever else runs "
+        "on the machine, but for trainings on a GPU",
     )
     batch: int = Field(16, ge=1, description="images per step")
     crop: int | None = Field(None, ge=8, description="side of what is cut from every image, pixels; whole images when left out")
@@ -57,8 +66,8 @@ class TrainingParams(Params):
 
     @model_validator(mode="after")
     def _ends(self) -> "TrainingParams":
-        if self.steps is None and self.minutes is None:
-            raise ValueError("give steps or minutes: when to stop")
+        if self.steps is None and self.minutes is None and self.cpu_minutes is None:
+            raise ValueError("give steps or minutes or cpu_minutes: when to stop")
         return self
 
 
@@ -82,19 +91,34 @@ class Job:
 class _State:
     step: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of this process, all threads."""
     history: list[list[float]] = field(default_factory=list)
-    """Of every validation: step, seconds, mean loss since the last one, held-out mean squared error."""
+    """Of every validation: `HISTORY`."""
     losses: list[float] = field(default_factory=list)
     best: int | None = None
     """Which validation was the best."""
     resumed: int = 0
 
 
+class _Clock:
+    """Adds the time from now on to what a state had already."""
+
+    def __init__(self, state: _State) -> None:
+        self.state = state
+        self.began = time.monotonic() - state.seconds
+        self.cpu_began = time.process_time() - state.cpu_seconds
+
+    def read(self) -> None:
+        self.state.seconds = time.monotonic() - self.began
+        self.state.cpu_seconds = time.process_time() - self.cpu_began
+
+
 def fit(job: Job, bench: Bench) -> Weights:
     """Fit a network.
 
     A stopped training goes on from its last checkpoint. With a budget in steps it ends with the same weights as one that was
-    never stopped, but for rounding on a GPU; with one in minutes, the minutes before the checkpoint count.
+    never stopped, but for rounding on a GPU; with one in minutes, of whichever kind, those before the checkpoint count.
 
     Raises
     ------
@@ -136,7 +160,7 @@ class _Fitting:
     def run(self) -> Weights:
         self._resume()
         state, params = self.state, self.params
-        began = time.monotonic() - state.seconds
+        clock = _Clock(state)
         saved = state.seconds
         data = batches(self.source, self.sides, batch=params.batch, seed=params.seed, step=state.step)
         stopped = "budget"
@@ -153,11 +177,11 @@ class _Fitting:
                 )
             state.losses.append(loss)
             state.step += 1
-            state.seconds = time.monotonic() - began
+            clock.read()
             due = len(state.history) < math.floor(self._share() * params.validations)
             if due:
                 self._validate()
-                state.seconds = time.monotonic() - began
+                clock.read()
             if due or state.seconds - saved > SAVE_EVERY:
                 self._save()
                 saved = state.seconds
@@ -172,6 +196,8 @@ class _Fitting:
         shares = [state.step / params.steps] if params.steps else []
         if params.minutes:
             shares.append(state.seconds / (60 * params.minutes))
+        if params.cpu_minutes:
+            shares.append(state.cpu_seconds / (60 * params.cpu_minutes))
         return max(shares)
 
     def _rate(self) -> float:
@@ -199,7 +225,8 @@ class _Fitting:
                 where=self.job.name,
                 fix="use another seed, or a lower rate",
             )
-        state.history.append([state.step, round(state.seconds, 3), float(np.mean(state.losses)), error])
+        seconds, cpu_seconds = round(state.seconds, 3), round(state.cpu_seconds, 3)
+        state.history.append([state.step, seconds, float(np.mean(state.losses)), error, cpu_seconds])
         state.losses.clear()
         if state.best is None or error < state.history[state.best][3]:
             state.best = len(state.history) - 1
@@ -264,6 +291,7 @@ class _Fitting:
             "parameters": network.parameters,
             "steps": state.step,
             "seconds": round(state.seconds, 1),
+            "cpu_seconds": round(state.cpu_seconds, 1),
             "images_seen": state.step * self.params.batch,
             "sides": list(self.sides),
             "stopped": stopped,
@@ -277,7 +305,7 @@ class _Fitting:
                 "ratio": best[3] / self.noisy_error,
                 "step": best[0],
             },
-            "history_columns": ["step", "seconds", "loss", "held_out_mse"],
+            "history_columns": list(HISTORY),
             "history": state.history,
             "seed": self.params.seed,
             "computed_with": self.libraries,

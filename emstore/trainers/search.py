@@ -37,6 +37,7 @@ class SearchParams(Params):
     seed: int = Field(0, ge=0, description="what settings are drawn from, and every training's own seed")
     steps: int | None = Field(None, ge=1, description="steps of every training")
     minutes: float | None = Field(None, gt=0, description="minutes of every training: all get the same time, not the same steps")
+    cpu_minutes: float | None = Field(None, gt=0, description="the same in minutes of all CPU threads together")
     crop: int | None = Field(None, ge=8, description="side of what is cut from every image, pixels; whole images when left out")
     held_out: int = Field(128, ge=1, description="most images of the validation version to find the held-out error on")
 
@@ -69,7 +70,7 @@ def search(refs: Sequence[str], params: SearchParams, bench: Bench) -> Table:
     for number in range(len(done), params.trials):
         settings = drawn(params.seed, number)
         training = AutoencoderTrainingParams(
-            seed=params.seed, steps=params.steps, minutes=params.minutes, crop=params.crop, held_out=params.held_out, **settings
+            **params.model_dump(include={"seed", "steps", "minutes", "cpu_minutes", "crop", "held_out"}), **settings
         )
         scratch = bench.scratch / f"trial-{number}"
         scratch.mkdir(exist_ok=True)

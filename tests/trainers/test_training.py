@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,24 @@ def test_killed_and_resumed_is_as_never_stopped(refs: list[str], tmp_path: Path)
 
 
 def test_minutes_end_a_training(refs: list[str], tmp_path: Path) -> None:
-    weights = trained(PoissonUnetTrainer(), refs, tmp_path, minutes=0.03, validations=2)
-    assert 1.8 <= weights.figures["seconds"] < 20
-    assert weights.figures["stopped"] == "budget"
+    figures = trained(PoissonUnetTrainer(), refs, tmp_path, minutes=0.02, validations=2).figures
+    assert 1.2 <= figures["seconds"] < 20
+    assert figures["stopped"] == "budget"
+
+
+def test_minutes_of_the_processor_end_a_training_whatever_the_clock_says(refs: list[str], tmp_path: Path) -> None:
+    """A training that waits at every step takes as much of the processor as one that does not."""
+    given = PoissonUnetTrainer.params(cpu_minutes=0.015, batch=8, validations=2)
+    began = time.process_time()
+    weights = PoissonUnetTrainer().train(refs, given, Bench(tmp_path, lambda share, what: time.sleep(0.05), 1 << 28, 1))
+    spent = time.process_time() - began
+    figures = weights.figures
+    assert 0.9 <= figures["cpu_seconds"] <= spent
+    assert figures["seconds"] > figures["cpu_seconds"] + 0.04 * (figures["steps"] - 1)
+    assert figures["stopped"] == "budget"
+    rows = [dict(zip(figures["history_columns"], row, strict=True)) for row in figures["history"]]
+    for name in ("step", "seconds", "cpu_seconds"):
+        assert [row[name] for row in rows] == sorted(row[name] for row in rows)
 
 
 def test_patience_ends_a_training(refs: list[str], tmp_path: Path) -> None:
