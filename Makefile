@@ -9,7 +9,7 @@ MAX_LINES := 700
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-memory manifest schemas wheel constraints clean
+.PHONY: help setup demo test lint format bench bench-memory manifest weights schemas wheel constraints clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench-memory: setup  ## measure the peak memory of 6 GB inputs in every format t
 
 manifest: setup  ## print what became of every real instrument file (EMSTORE_TEST_DATA says where they are)
 	$(BIN)/python tests/support/manifest_table.py
+
+weights: setup  ## put the trained models REFS among the weights that come with emstore
+	$(BIN)/python -m emstore.trainers.shipping $(REFS)
 
 schemas: setup  ## write the JSON Schemas anew from the models
 	$(BIN)/python schemas/generate.py

@@ -7,7 +7,7 @@ Heavy libraries are imported inside functions.
 """
 
 from emstore.networks.architectures import Network, accepts, network_of, started
-from emstore.networks.files import read_weights, shipped, shipped_weights, write_weights
+from emstore.networks.files import read_weights, shipped, shipped_record, shipped_weights, write_weights
 from emstore.networks.graph import build, from_weights, to_weights
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "network_of",
     "read_weights",
     "shipped",
+    "shipped_record",
     "shipped_weights",
     "started",
     "to_weights",

@@ -115,12 +115,33 @@ def shipped_weights(name: str) -> Weights:
     NotFound
         There are none of that name; the message lists those there are.
     """
+    weights, _ = _shipped(name)
+    network_of(weights)
+    return weights
+
+
+def shipped_record(name: str) -> dict[str, Any]:
+    """Return how weights that come with emstore were made.
+
+    Returns
+    -------
+    dict
+        ``id``: of the version the weights were; ``records``: list of ``ref`` (``DATASET/ARRAY/vN``) and ``record``, each after
+        those it was made from; ``commands``: what makes it all again, in order.
+
+    Raises
+    ------
+    NotFound
+        As `shipped_weights`.
+    """
+    return _shipped(name)[1] or {}
+
+
+def _shipped(name: str) -> tuple[Weights, dict[str, Any] | None]:
     if name not in shipped():
         raise NotFound(f"no weights {name!r} come with emstore", fix=f"there are {', '.join(shipped()) or 'none'}")
     with as_file(files("emstore.networks") / _SHIPPED / f"{name}{_ENDING}") as path:
-        weights = read_weights(path)[0]
-    network_of(weights)
-    return weights
+        return read_weights(path)
 
 
 def _first(error: ValidationError) -> str:
