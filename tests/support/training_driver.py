@@ -4,16 +4,16 @@ import sys
 from pathlib import Path
 
 from emstore.networks import write_weights
-from emstore.trainers.poisson_unet import PoissonUnetTrainer
+from emstore.trainers.autoencoder import AutoencoderTrainer
 from emstore.weights import Weights
 from emstore.work import Bench
 
 
 def train(scratch: Path, steps: int, refs: list[str]) -> Weights:
     """Train on one thread."""
-    params = PoissonUnetTrainer.params(steps=steps, batch=8, validations=6, seed=4)
+    params = AutoencoderTrainer.params(steps=steps, batch=8, validations=6, seed=4, filters=8)
     scratch.mkdir(exist_ok=True)
-    return PoissonUnetTrainer().train(refs, params, Bench(scratch, tell, 1 << 28, 1))
+    return AutoencoderTrainer().train(refs, params, Bench(scratch, tell, 1 << 28, 1))
 
 
 def tell(share: float, what: str) -> None:
