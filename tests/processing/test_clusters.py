@@ -265,7 +265,7 @@ def test_jobs_of_dask_jobqueue_do_the_work(source: str, tmp_path: Path, monkeypa
     from dask_jobqueue.local import LocalCluster
 
     monkeypatch.chdir(tmp_path)
-    with LocalCluster(cores=2, processes=1, memory="4GiB", scheduler_options={"dashboard_address": None}) as cluster:
+    with LocalCluster(cores=2, processes=1, memory="4GiB", scheduler_options={"dashboard_address": "127.0.0.1:0"}) as cluster:
         cluster.scale(jobs=1)
         made = result_of(source, "jobs", Cluster(cluster.scheduler_address))
     assert made == result_of(source, "threads", Threads(2))
