@@ -3,11 +3,13 @@
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import emstore
 from emstore.geometry import Axis, AxisKind
 from emstore.provenance import environment
 from emstore.provenance.record import Activity, Random, Record, Software
@@ -18,7 +20,8 @@ from emstore.store import canonical, digest
 from emstore.table import Column, Table
 from emstore.volume import Volume, VolumeKind
 from html_page import parsed
-from sealed import volume
+from monolayers import monolayer
+from sealed import seal, volume
 
 NOW = datetime.now(UTC)
 
@@ -113,3 +116,22 @@ def test_the_drawing_has_every_method_with_its_dose(versions: list[Given]) -> No
     said = parsed("<!DOCTYPE html>" + figure.panels[0].svg[figure.panels[0].svg.index("<svg") :]).text
     for words in ("untouched, 3000", "Gaussian filter, two", "sublattices, 3000", "chalcogen atoms missing (%)"):
         assert words in said
+
+
+def test_what_the_processor_measures_is_what_the_page_shows(tmp_path: Path) -> None:
+    store = f"{tmp_path}/lab.zarr"
+    emstore.create_store(store)
+    frames = np.stack([monolayer((150, 140), seed=1, dose=30_000.0).counted(n) for n in range(5)]).astype("u2")
+    axes = [
+        Axis("t", 5, AxisKind.TIME),
+        *(Axis(name, size, AxisKind.SPACE, 0.2, "angstrom") for name, size in (("y", 150), ("x", 140))),
+    ]
+    dose = {"value": 30000, "unit": "electron/angstrom^2"}
+    seal(volume("counted", frames, *axes, attributes={"quantity": "electrons", "dose": dose}), f"{store}/d/counted")
+    summary = emstore.process("measure.vacancies", [f"{store}/d/counted"], f"{store}/d/count").version.table().summary
+    emstore.report("stem", [store], tmp_path / "a.html")
+    root = parsed((tmp_path / "a.html").read_text())
+    cells = root.all("tbody")[0].all("td")
+    shown = [cell.all("data")[0].attributes["value"] for cell in cells[2:5]]
+    assert [float(one or "nan") for one in shown] == [summary[f"percent_{end}"] for end in ("missing", "low", "high")]
+    assert cells[-2].text == "5"
