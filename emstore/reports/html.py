@@ -17,6 +17,8 @@ from emstore.reports.versions import anchor, described
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 SHORT: Final = len("blake3:") + 12
 """Characters of an id that a citation shows; the list of versions has all of it."""
+NAMED: Final = 6
+"""Most versions named under a figure; longer lists unfold on request."""
 _INVISIBLE: Final = {0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF}
 """Characters that turn the direction of what follows, or hide."""
 
@@ -93,7 +95,12 @@ class _Citations:
         """Return the line under a figure or table."""
         each: Callable[[Given], str] = self._one
         unique = {given.id: given for given in sources}.values()
-        return f'<p class="sources">Drawn from {", ".join(map(each, unique))}.</p>' if sources else ""
+        if not unique:
+            return ""
+        named = ", ".join(map(each, unique))
+        if len(unique) <= NAMED:
+            return f'<p class="sources">Drawn from {named}.</p>'
+        return f'<details class="sources"><summary>Drawn from {len(unique)} versions</summary><p>{named}.</p></details>'
 
     def _one(self, given: Given) -> str:
         store = f" in {text(given.store)}" if self._several else ""

@@ -97,6 +97,8 @@ class Strain:
                 )
                 histograms.append((frame, direction, distances, reference))
         if not found:
+            if not len(rows.places):
+                raise InvalidInput("there are no columns, so no distances", where=rows.table.name, fix="see measure.columns")
             raise InvalidInput(
                 _NO_PAIRS.format("horizontal or vertical"), where=rows.table.name, fix="give angle, horizontal and vertical"
             )
@@ -313,8 +315,10 @@ class Matching:
             kept = inner[one]
             one, other = one[kept], other[kept]
             off = places[one] - right[other]
-            widths = [None if found is None else found[part] for found, part in _widths(rows, truth, index[one], at[other])]
-            ratio = np.nan if widths[0] is None or widths[1] is None else float(np.median(widths[0] / widths[1]))
+            fitted, true = rows.values("sigma"), truth.values("sigma")
+            ratio = np.nan
+            if fitted is not None and true is not None and len(one):
+                ratio = float(np.median(fitted[index[one]] / true[at[other]]))
             counted[other] = True
             found.append(
                 {
@@ -348,10 +352,6 @@ class Matching:
         summary = {
             "recall": matched / total if total else None,
             "precision": matched / seen if seen else None,
-            "width_ratio": plain(float(np.median([one["width_ratio"] for one in found]))),
+            "width_ratio": plain(float(np.median([r for one in found if not np.isnan(r := one["width_ratio"])] or [np.nan]))),
         }
         return Table(f"{rows.table.name} against {truth.table.name}", columns_of(found, described, _TYPES), summary)
-
-
-def _widths(rows: Rows, truth: Rows, one: Any, other: Any) -> list[tuple[Matrix | None, Any]]:
-    return [(rows.values("sigma"), one), (truth.values("sigma"), other)]
