@@ -1,8 +1,10 @@
 """The denoise processors keep the processor contract, through stores and in measured memory."""
 
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from emstore.processors import denoise
 from emstore.testing import ProcessorConformance
@@ -52,6 +54,7 @@ class TestTotalVariation(Denoised):
     params = ({"iterations": 5, **STABILISED}, {"iterations": 5, "axes": "volume"})
 
 
+@pytest.mark.skipif(find_spec("bm3d") is None, reason="the extra bm3d is not installed (its licence is non-commercial)")
 class TestBm3d(Denoised):
     processor = denoise.Bm3d
     volumes = (RANDOM.poisson(40, (2, 16, 17)).astype("u2"),)
