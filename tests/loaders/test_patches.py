@@ -271,7 +271,7 @@ def test_overlapping_patches_read_a_chunk_a_few_times_within_little_memory(large
     assert max(Counter(backend.chunks).values()) <= 8
     touched = sum(int(np.prod([len({a // 64, (a + 32) // 64}) for a in at])) for at in starts)
     assert len(backend.chunks) < touched / 2  # what reading patch by patch would cost
-    assert peak < memory + (4 << 20)  # and what is being decoded
+    assert peak < memory + (6 << 20)  # and what is being decoded, by as many threads as there are
 
 
 def test_sparse_patches_read_only_the_chunks_they_touch(large: emstore.Version) -> None:

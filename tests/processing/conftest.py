@@ -10,7 +10,7 @@ import engine_processors
 from emstore.store import chunking
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def processors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with engine_processors.registered(tmp_path_factory.mktemp("processors")):
         yield
