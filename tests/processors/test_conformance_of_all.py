@@ -23,10 +23,14 @@ def module(path: Path) -> ModuleType:
 def test_every_processor_is_under_the_public_suite() -> None:
     tested = {
         found.processor.name
-        for path in HERE.glob("*/test_*.py")
+        for path in HERE.glob("**/test_*.py")
         if "(ProcessorConformance)" in path.read_text()
         for name, found in vars(module(path)).items()
         if name.startswith("Test") and isinstance(found, type) and issubclass(found, ProcessorConformance)
     }
+    # The suite cuts volumes into blocks; what takes tables alone has none.
+    of_tables = {
+        name for name in OURS if set(getattr(registry.processor(name), "tables", ())) >= set(registry.processor(name).inputs)
+    }
     assert len(OURS) >= 27
-    assert tested == set(OURS)
+    assert tested == set(OURS) - of_tables

@@ -6,9 +6,27 @@ from emstore import registry
 
 OURS = sorted(name for name, plugin in registry.processors().items() if plugin.package == "emstore")
 VERBS = {
-    "Add", "Average", "Compare", "Correct", "Count", "Cut", "Filter", "Give", "Label", "Map", "Measure", "Minimise", "Move", "Part", "Put",
-    "Replace", "Simulate", "Smooth", "Sum", "Take",
-}  # fmt: skip
+    "Add",
+    "Average",
+    "Compare",
+    "Correct",
+    "Count",
+    "Cut",
+    "Filter",
+    "Give",
+    "Label",
+    "Map",
+    "Measure",
+    "Minimise",
+    "Move",
+    "Part",
+    "Put",
+    "Replace",
+    "Simulate",
+    "Smooth",
+    "Sum",
+    "Take",
+}
 
 
 @pytest.mark.parametrize("name", OURS)

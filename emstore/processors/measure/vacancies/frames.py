@@ -99,7 +99,7 @@ class Vacancies:
 
     name: ClassVar[str] = "measure.vacancies"
     version: ClassVar[str] = "1"
-    summary: ClassVar[str] = "chalcogen vacancies of MX2 monolayers, site by site, with a percentage and its interval"
+    summary: ClassVar[str] = "Count chalcogen vacancies of MX2 monolayers site by site, with a percentage and its interval"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = VacanciesParams
 
