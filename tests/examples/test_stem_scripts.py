@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,9 @@ def test_lead_telluride(tmp_path: Path) -> None:
     options = ("--shape", "48", "64", "--thickness", "8", "--frames", "2")
     run("stem_pbte.py", tmp_path / "out", *options)
     said = (tmp_path / "out/pbte.html").read_text()
-    for words in ("Line profile", "Residuals and their transforms", "Images side by side", "Gaussian filter", "BM3D"):
+    for words in ("Line profile", "Residuals and their transforms", "Images side by side", "Gaussian filter"):
         assert words in said
+    assert ("BM3D" in said) == (find_spec("bm3d") is not None)  # its licence keeps it out of what is installed by itself
     residual = emstore.open(f"{tmp_path}/out/stem.zarr/pbte/gaussian-1000-residual").table()
     assert residual.rows == 2
 

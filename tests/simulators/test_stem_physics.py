@@ -77,7 +77,7 @@ def test_leaving_plane_waves_out_costs_some_per_cent(bench: Benches) -> None:
     other, _, facts = simulated(bench, interpolation=2, **asked)
     assert facts.attributes["simulation"]["interpolation"] == [2, 2]
     for one, two in zip(exact, other, strict=True):
-        assert 1e-6 < np.sqrt(np.mean((one - two) ** 2)) < 0.12 * one.std()
+        assert 1e-6 < np.sqrt(np.mean((one - two) ** 2)) < 0.2 * one.std()
 
 
 def test_a_thickness_series_is_the_separate_runs(bench: Benches) -> None:

@@ -92,6 +92,6 @@ class StemParams(Params):
         ge=1,
         le=32,
         description="PRISM: every how many-th plane wave. 1 is exact; more are cheaper by its square and off by some % (3 "
-        "to 12 % rms of an image's spread in windows of 10-15 angstrom); null: as many as leave 12 angstrom + the probe's cone",
+        "to 16 % rms of an image's spread in windows of 10-15 angstrom); null: as many as leave 12 angstrom + the probe's cone",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="what all chance comes from")
