@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from multiprocessing import get_context, parent_process, resource_tracker
@@ -208,8 +208,10 @@ class Cluster:
             ticket = _Ticket(uuid.uuid4().hex, _software(order.processor), self.at_once)
             large = _size(order.found) > _INLINE
 
+            ended = stack.enter_context(_ended_with(client))
+
             def submit(task: Task) -> "Future[Done]":
-                return _asked(lambda told: executor.submit(_perform_order, ticket, told, task), order, first=not large)
+                return ended(_asked(lambda told: executor.submit(_perform_order, ticket, told, task), order, first=not large))
 
             try:
                 yield Line(submit, width)
@@ -232,14 +234,52 @@ def _asked(begin: Callable[[Order | None], "Future[Done | None]"], order: Order,
         try:
             done = begun.result()
             if done is not None:
-                answer.set_result(done)
+                _answer(answer, done)
             else:
                 begin(order).add_done_callback(told)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the runner waits for it
-            answer.set_exception(error)
+            _answer(answer, error)
 
     begin(order if first else None).add_done_callback(told)
     return answer
+
+
+def _answer(answer: "Future[Done]", done: Done | BaseException) -> None:
+    """Give an answer, unless there is one."""
+    with contextlib.suppress(InvalidStateError):
+        if isinstance(done, BaseException):
+            answer.set_exception(done)
+        else:
+            answer.set_result(done)
+
+
+@contextlib.contextmanager
+def _ended_with(client: Any) -> Iterator[Callable[["Future[Done]"], "Future[Done]"]]:
+    """Have what is waited for fail once the client has given up reaching its scheduler.
+
+    Dask cancels what it waits for when the connection breaks, but never answers what is asked while it connects again.
+    """
+    waiting: set[Future[Done]] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_GLANCE):
+            if client.status == "closed":
+                for answer in tuple(waiting):
+                    _answer(answer, ConnectionError("the connection to the scheduler is closed"))
+
+    def ended(answer: "Future[Done]") -> "Future[Done]":
+        waiting.add(answer)
+        answer.add_done_callback(waiting.discard)
+        return answer
+
+    watcher = threading.Thread(target=watch, name="emstore-scheduler", daemon=True)
+    watcher.start()
+    try:
+        yield ended
+    finally:
+        over.set()
+        watcher.join()
 
 
 @dataclass
@@ -293,7 +333,8 @@ def _connected(where: Any) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(where, timeout=20)
+        # Not the process's default: other Dask work of whoever calls this stays where it was.
+        client = Client(where, timeout=20, set_as_default=False)
     except (OSError, TimeoutError) as error:
         raise StorageFailed("no Dask scheduler answers", where=str(where), fix="start it, or check the address") from error
     with client:
@@ -350,6 +391,8 @@ _PATIENCE: Final = 60
 """How long to wait for the first worker, seconds."""
 _SETTLED: Final = 2.0
 """How long the number of workers is believed, seconds."""
+_GLANCE: Final = 0.5
+"""How often to look whether the scheduler is still there, seconds."""
 _KEPT: Final = 4
 """Orders a worker keeps open, since several runs may share a cluster."""
 

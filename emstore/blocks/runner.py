@@ -8,7 +8,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
 from typing import Any, Final
 
 from emstore.blocks.work import Done, Stopped, Task
@@ -76,8 +76,8 @@ def run(
     # Begun when a worker died: any of them may have killed it. They are begun again one by one, to know which.
     suspects: deque[tuple[Task, int]] = deque()
     alone = False
-    running = 0
     more = True
+    running: set[Future[Done]] = set()
 
     def begin(task: Task, attempt: int) -> None:
         try:
@@ -85,36 +85,34 @@ def run(
         except BrokenExecutor as error:
             future = Future()
             future.set_exception(error)
+        running.add(future)
         future.add_done_callback(lambda f: answers.put((task, attempt, f)))
 
     try:
         while True:
             if suspects and not failed and not running:
                 begin(*suspects.popleft())
-                running, alone = 1, True
-            while more and not failed and not suspects and not alone and running < window():
+                alone = True
+            while more and not failed and not suspects and not alone and len(running) < window():
                 following = next(waiting, None)
                 if following is None:
                     more = False
                 else:
                     begin(following, 1)
-                    running += 1
             if not running:
                 break
             task, attempt, future = answers.get()
+            running.discard(future)
             alone = False
             error = CancelledError("the task was cancelled") if future.cancelled() else future.exception()
             if error is None:
-                running -= 1
                 done(future.result())
             elif isinstance(error, BrokenExecutor) and attempt < ATTEMPTS and not failed:
-                running -= 1
                 suspects.append((task, attempt + 1))
             elif attempt < ATTEMPTS and not failed and passing(error):
                 time.sleep(pause * 2 ** (attempt - 1))
                 begin(task, attempt + 1)
             else:
-                running -= 1
                 if _died(error):
                     raised = ProcessingFailed(f"its worker died, {ATTEMPTS} times over", where=name(task))
                     raised.__cause__ = error
@@ -123,9 +121,7 @@ def run(
                     failed.append((task, error))
     except BaseException:
         stop()
-        while running:
-            answers.get()
-            running -= 1
+        wait(running)
         raise
     if failed:
         raise _explained(failed)

@@ -186,7 +186,7 @@ process("engine.box", [{source + "/in/a"!r}], {source + "/out/a"!r}, params={{"p
         assert run_.stdout is not None
         assert run_.stdout.readline() == "advanced\n", run_.communicate()
         os.kill(cluster.scheduler, signal.SIGKILL)
-        _, err = run_.communicate(timeout=300)
+        _, err = run_.communicate(timeout=90)
     assert run_.returncode != 0
     assert "StorageFailed: " in err, err
     assert "the cluster's scheduler is gone" in err, err

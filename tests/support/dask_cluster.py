@@ -34,7 +34,7 @@ class Started:
         from distributed import Client
 
         name = f"joined-{time.monotonic_ns()}"
-        with _worker(self.folder, name, threads), Client(self.address) as client:
+        with _worker(self.folder, name, threads), Client(self.address, set_as_default=False) as client:
             client.wait_for_workers(len(self.nannies) + 1, timeout=60)
             yield
 
@@ -59,7 +59,7 @@ def started(folder: Path, *, threads: Sequence[int] = (1, 1)) -> Iterator[Starte
             time.sleep(0.05)
         nannies = [stack.enter_context(_worker(folder, f"w{n}", count)).pid for n, count in enumerate(threads)]
         address = json.loads(file.read_text())["address"]
-        with Client(address) as client:
+        with Client(address, set_as_default=False) as client:
             if threads:
                 client.wait_for_workers(len(threads), timeout=60)
         yield Started(address, nannies, scheduler.pid, folder)
