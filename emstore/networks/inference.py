@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from emstore.networks import autoencoder, poisson_unet
 from emstore.networks.architectures import network_of
-from emstore.networks.layers import Convolve, Expand, Join, Keep, Pool, Reduce, Repeat, Step, weighted
+from emstore.networks.layers import Convolve, Join, Keep, Pool, Reduce, Repeat, Step, Weighted, weighted
 from emstore.weights import Weights
 
 AT_ONCE: Final = 1 << 18
@@ -77,7 +77,7 @@ class TorchNetwork:
         kept = {}
         for step in steps:
             match step:
-                case Convolve() | Reduce() | Expand():
+                case Weighted():
                     kernel, bias = self.arrays[f"{step.name}/kernel"], self.arrays[f"{step.name}/bias"]
                     if isinstance(step, Convolve):
                         maps = F.conv2d(maps, kernel, bias, padding=1)

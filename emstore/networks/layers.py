@@ -5,14 +5,15 @@ Steps work on maps on a grid of pixels. Beyond the border of the image, maps are
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 Activation = Literal["relu", "sigmoid"]
 
 
 @dataclass(frozen=True)
-class Convolve:
-    """Convolution with kernels of 3x3 pixels."""
+class Weighted:
+    """A step with arrays: weighted sums of maps, each with something added."""
 
     name: str
     inputs: int
@@ -22,24 +23,16 @@ class Convolve:
     activation: Activation | None = "relu"
 
 
-@dataclass(frozen=True)
-class Reduce:
+class Convolve(Weighted):
+    """Convolution with kernels of 3x3 pixels."""
+
+
+class Reduce(Weighted):
     """Weighted sums of every 2x2 pixels: half as many along both axes."""
 
-    name: str
-    inputs: int
-    outputs: int
-    activation: Activation | None = "relu"
 
-
-@dataclass(frozen=True)
-class Expand:
+class Expand(Weighted):
     """Every pixel becomes 2x2 of them, each with weights of its own (a transposed convolution)."""
-
-    name: str
-    inputs: int
-    outputs: int
-    activation: Activation | None = "relu"
 
 
 @dataclass(frozen=True)
@@ -66,15 +59,14 @@ class Join:
     name: str
 
 
-Weighted = Convolve | Reduce | Expand
-Step = Weighted | Pool | Repeat | Keep | Join
+Step = Convolve | Reduce | Expand | Pool | Repeat | Keep | Join
 
 
 def shapes(steps: Sequence[Step]) -> dict[str, tuple[int, ...]]:
     """Return the shape of every array, in order; kernels as Keras keeps them, (y, x, in, out), of `Expand` (y, x, out, in)."""
     found: dict[str, tuple[int, ...]] = {}
     for step in steps:
-        if isinstance(step, Convolve | Reduce | Expand):
+        if isinstance(step, Weighted):
             side = 3 if isinstance(step, Convolve) else 2
             maps = (step.outputs, step.inputs) if isinstance(step, Expand) else (step.inputs, step.outputs)
             found[f"{step.name}/kernel"] = (side, side, *maps)
@@ -122,15 +114,9 @@ def reach(steps: Sequence[Step], block: int) -> int:
 
 def weighted(steps: Sequence[Step]) -> Iterator[Weighted]:
     """Yield the steps that have arrays."""
-    return (step for step in steps if isinstance(step, Convolve | Reduce | Expand))
+    return (step for step in steps if isinstance(step, Weighted))
 
 
 def total(sizes: Mapping[str, tuple[int, ...]]) -> int:
     """Return the number of parameters of arrays of some shapes."""
-    count = 0
-    for shape in sizes.values():
-        size = 1
-        for n in shape:
-            size *= n
-        count += size
-    return count
+    return sum(map(prod, sizes.values()))
