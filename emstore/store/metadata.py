@@ -115,9 +115,7 @@ def root(volume: Volume, plan: VersionPlan, windows: Windows, emstore: Mapping[s
         elif windows.image:
             block["omero"] = ome.omero(volume.grid, windows.image, volume.name)
         attributes["ome"] = block
-    document = group_node(attributes)
-    document["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": children(plan, windows)}
-    return document
+    return root_node(attributes, children(plan, windows))
 
 
 def virtual_codec(plan: VersionPlan) -> ShardCodec:
@@ -170,6 +168,12 @@ def _coordinate_codec(size: int) -> ChunkCodec:
 def group_node(attributes: Mapping[str, Any]) -> Document:
     """Return the document of a group."""
     return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+
+
+def root_node(attributes: Mapping[str, Any], below: Mapping[str, Document]) -> Document:
+    """Return the document of a version's root group, with every document below it inline."""
+    inline = {"kind": "inline", "must_understand": False, "metadata": dict(below)}
+    return {**group_node(attributes), "consolidated_metadata": inline}
 
 
 def array_node(

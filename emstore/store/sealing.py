@@ -2,10 +2,10 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from math import prod
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from emstore.store import tables
 from emstore.store import weights as models
 from emstore.store.documents import Contents, HeaderInfo, ManifestEntry, VersionInfo, VolumeInfo, canonical
 from emstore.store.layout import HEADER, SOURCE
+from emstore.store.metadata import Document, encode, root_node
 from emstore.store.plan import VersionPlan, plan_version
 from emstore.store.transaction import Transaction
 from emstore.store.version import seal_digest
@@ -25,6 +26,16 @@ from emstore.volume import Volume
 from emstore.weights import Weights
 
 __all__ = ["plan_version", "seal_table", "seal_volume", "seal_weights"]
+
+NOWHERE: Final[Mapping[str, Any]] = {
+    "axes": [],
+    "spacing": None,
+    "uniform": {},
+    "max_deviation": {},
+    "positions": {},
+    "affine": None,
+}
+"""``emstore.voxel`` of what lies nowhere in space."""
 
 
 def seal_volume(
@@ -106,16 +117,7 @@ def seal_table(transaction: Transaction, table: Table, record: Callable[[], Reco
         A column's name or type that cannot be stored.
     """
     tables.write_table(table, transaction)
-    header = HeaderInfo(format="table", terms={}, tree=None, source=None)
-    _seal(
-        transaction,
-        tables.volume_info(table),
-        dict(tables.NOWHERE),
-        header,
-        record(),
-        empty=(),
-        root=lambda emstore: tables.root(table, emstore),
-    )
+    _seal_nowhere(transaction, tables.volume_info(table), tables.children(table), record)
 
 
 def seal_weights(transaction: Transaction, weights: Weights, record: Callable[[], Record]) -> None:
@@ -127,15 +129,25 @@ def seal_weights(transaction: Transaction, weights: Weights, record: Callable[[]
         An array's name or type that cannot be stored.
     """
     models.write_weights(weights, transaction)
-    header = HeaderInfo(format="model", terms={}, tree=None, source=None)
+    _seal_nowhere(transaction, models.volume_info(weights), models.children(weights), record)
+
+
+def _seal_nowhere(
+    transaction: Transaction, described: VolumeInfo, below: Mapping[str, Document], record: Callable[[], Record]
+) -> None:
+    """Write the documents below the root of what lies nowhere in space, and seal it; its chunks are written."""
+    for path, document in below.items():
+        if not transaction.have(f"{path}/zarr.json"):
+            transaction.put(f"{path}/zarr.json", encode(document))
+    header = HeaderInfo(format=described.kind, terms={}, tree=None, source=None)
     _seal(
         transaction,
-        models.volume_info(weights),
-        dict(tables.NOWHERE),
+        described,
+        dict(NOWHERE),
         header,
         record(),
         empty=(),
-        root=lambda emstore: models.root(weights, emstore),
+        root=lambda emstore: root_node({"emstore": emstore}, below),
     )
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from emstore.errors import Damaged, InvalidInput, Kind
 from emstore.store.codecs import ChunkCodec
 from emstore.store.documents import VolumeInfo, canonical
-from emstore.store.metadata import Document, array_node, encode, group_node
+from emstore.store.metadata import Document, array_node, group_node
 from emstore.store.reader import ByteSource, StoredArray
 from emstore.store.shards import ShardCodec
 from emstore.store.sink import Sink
@@ -33,16 +33,6 @@ MAX_TEXT_BYTES: Final = 4 << 20
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _NO_FLAG_WORD: Final = re.compile(r"[^A-Za-z0-9_.+@-]")
-
-NOWHERE: Final[Mapping[str, Any]] = {
-    "axes": [],
-    "spacing": None,
-    "uniform": {},
-    "max_deviation": {},
-    "positions": {},
-    "affine": None,
-}
-"""``emstore.voxel`` of a table, or of weights: they lie nowhere in space."""
 
 
 def check_table(table: Table) -> None:
@@ -95,15 +85,8 @@ def children(table: Table) -> dict[str, Document]:
     return documents
 
 
-def root(table: Table, emstore: Mapping[str, Any]) -> Document:
-    """Return the root document of a table's version, with `emstore` as its ``emstore`` attribute."""
-    document = group_node({"emstore": dict(emstore)})
-    document["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": children(table)}
-    return document
-
-
 def write_table(table: Table, sink: Sink) -> None:
-    """Write every object of a table's version below its root document; what `sink` already has is not written again.
+    """Write every chunk of a table's columns; what `sink` already has is not written again.
 
     Raises
     ------
@@ -123,9 +106,6 @@ def write_table(table: Table, sink: Sink) -> None:
                 data = codec.join([codec.chunks.encode(chunk)])
                 assert data is not None
                 sink.put(key, data)
-    for path, document in children(table).items():
-        if not sink.have(f"{path}/zarr.json"):
-            sink.put(f"{path}/zarr.json", encode(document))
 
 
 def volume_info(table: Table) -> VolumeInfo:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from emstore.errors import Damaged, InvalidInput, Kind
 from emstore.store.codecs import ChunkCodec, data_type
 from emstore.store.documents import VolumeInfo, canonical
-from emstore.store.metadata import Document, array_node, encode, group_node
+from emstore.store.metadata import Document, array_node, group_node
 from emstore.store.sink import Sink
 from emstore.weights import Weights
 
@@ -82,15 +82,8 @@ def children(weights: Weights) -> dict[str, Document]:
     return documents
 
 
-def root(weights: Weights, emstore: Mapping[str, Any]) -> Document:
-    """Return the root document of the weights' version, with `emstore` as its ``emstore`` attribute."""
-    document = group_node({"emstore": dict(emstore)})
-    document["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": children(weights)}
-    return document
-
-
 def write_weights(weights: Weights, sink: Sink) -> None:
-    """Write every object of the weights' version below its root document; what `sink` already has is not written again.
+    """Write every chunk of the weights; what `sink` already has is not written again.
 
     Raises
     ------
@@ -106,9 +99,6 @@ def write_weights(weights: Weights, sink: Sink) -> None:
                 part = values[region]
                 chunk[tuple(slice(0, n) for n in part.shape)] = part
                 sink.put(key, b"".join(codec.encode(chunk)))
-    for path, document in children(weights).items():
-        if not sink.have(f"{path}/zarr.json"):
-            sink.put(f"{path}/zarr.json", encode(document))
 
 
 def volume_info(weights: Weights) -> VolumeInfo:
