@@ -1,7 +1,7 @@
 """``measure.columns``: the atomic columns of every frame."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar, Final, Literal
 
@@ -10,14 +10,14 @@ import numpy.typing as npt
 from pydantic import Field
 
 from emstore.errors import InvalidInput
-from emstore.geometry import Axis, units
-from emstore.operation import Array, Block, Operation, Reduction
+from emstore.operation import Array, Operation
 from emstore.processor import Params
-from emstore.processors.measure.columns.arrays import double
 from emstore.processors.measure.columns.gaussians import AMPLITUDE, BACKGROUND, SIGMA, X, Y
 from emstore.processors.measure.columns.localise import Located, Search, locate
 from emstore.processors.measure.columns.peaks import LEAST_AREA
-from emstore.processors.measure.slices import plain, real
+from emstore.processors.measure.frames import Frames, unit_of
+from emstore.processors.measure.slices import plain
+from emstore.processors.noise.digital import ELECTRONS, FRACTION, pixel_area
 from emstore.table import Column, Table
 from emstore.volume import ValueScale, Volume, VolumeKind
 
@@ -32,8 +32,8 @@ _NAMES: Final = (
     "converged", "at_edge",
 )  # fmt: skip
 _Rows = npt.NDArray[np.float64]
-_Part = tuple[int, int, _Rows]
-"""Number of a frame, peaks that were no columns, and its rows, shape (N, len(_NAMES))."""
+_Part = tuple[int, _Rows]
+"""Peaks of a frame that were no columns, and its rows, shape (N, len(_NAMES))."""
 
 
 class ColumnsParams(Params):
@@ -95,18 +95,14 @@ class Columns:
     def plan(self, volumes: Sequence[Volume], params: ColumnsParams) -> Operation:
         """See `emstore.processor.Processor.plan`."""
         [volume] = volumes
-        real(volume)
-        if volume.grid.dims[-2:] != ("y", "x"):
-            raise InvalidInput(f"its axes are {', '.join(volume.grid.dims)}; the last two must be y and x", where=volume.name)
+        frames = Frames.of(volume)
         if volume.kind is not VolumeKind.IMAGE:
             raise InvalidInput("columns are looked for in an image, not in labels", where=volume.name)
         electrons, factor = _electrons(volume, params)
+        frames = replace(frames, scale=ValueScale(frames.scale.slope * factor, frames.scale.intercept * factor))
         work = _Pass(
             title=f"columns of {volume.name}",
-            leading=volume.shape[:-2],
-            axes=(volume.grid.axes[-2], volume.grid.axes[-1]),
-            scale=volume.scale or ValueScale(),
-            factor=factor,
+            frames=frames,
             unit="electron" if electrons else None,
             drop=params.edges == "drop",
             edge=params.radius if params.edge is None else params.edge,
@@ -126,9 +122,7 @@ class Columns:
         most = frame / LEAST_AREA + 1
         return Operation(
             None,
-            reduction=Reduction(
-                work.map, list, _add, work.finish, state_bytes=lambda _: int(3 * 8 * len(_NAMES) * most * prod(work.leading))
-            ),
+            reduction=frames.reduction(work.measure, work.finish, part_bytes=8 * len(_NAMES) * most),
             whole=("y", "x"),
             work_bytes=_PIXEL_BYTES + (_COLUMN_BYTES * most + _FIXED_BYTES) / frame,
             arrays=params.arrays,
@@ -141,34 +135,20 @@ def _electrons(volume: Volume, params: ColumnsParams) -> tuple[bool, float]:
     """Return whether the fit is one of electrons, and what turns physical values into them."""
     quantity = volume.attributes.get("quantity")
     if params.dose is not None:
-        if quantity != "beam fraction":
+        if quantity != FRACTION:
             raise InvalidInput(
                 f"a dose turns a beam fraction into electrons, and its values are {quantity or 'of unknown quantity'}",
                 where=volume.name,
                 fix="leave dose out",
             )
-        return True, params.dose * prod(_angstroms(axis, volume.name) for axis in volume.grid.axes[-2:])
-    if params.method == "poisson" and quantity != "electrons":
+        return True, params.dose * pixel_area(volume)
+    if params.method == "poisson" and quantity != ELECTRONS:
         raise InvalidInput(
             f"method=poisson needs counted electrons, and its values are {quantity or 'of unknown quantity'}",
             where=volume.name,
             fix="use method=least_squares, or give a dose where the values are a beam fraction",
         )
-    return quantity == "electrons", 1.0
-
-
-def _angstroms(axis: Axis, where: str) -> float:
-    if axis.spacing is None or axis.unit is None or not units.is_length(axis.unit):
-        raise InvalidInput(
-            f"a dose needs the size of a pixel, and axis {axis.name} does not state it",
-            where=where,
-            fix="set it with transform.calibrate",
-        )
-    return units.convert(axis.spacing, axis.unit, "angstrom")
-
-
-def _add(state: list[_Part], block: Block, part: list[_Part]) -> list[_Part]:
-    return state + part
+    return quantity == ELECTRONS, 1.0
 
 
 @dataclass(frozen=True)
@@ -176,11 +156,7 @@ class _Pass:
     """The pass over all frames."""
 
     title: str
-    leading: tuple[int, ...]
-    """Sizes of the axes before y and x."""
-    axes: tuple[Axis, Axis]
-    scale: ValueScale
-    factor: float
+    frames: Frames
     unit: str | None
     drop: bool
     edge: float
@@ -188,24 +164,16 @@ class _Pass:
     """Values below this cannot be what the method needs."""
     search: Search
 
-    def map(self, block: Block, arrays: Sequence[Array]) -> list[_Part]:
-        """Return the columns of a block's frames."""
-        [values] = arrays
-        starts = [part.start for part in block.output[:-2]]
-        found = []
-        for index in np.ndindex(*values.shape[:-2]):
-            place = tuple(start + i for start, i in zip(starts, index, strict=True))
-            number = int(np.ravel_multi_index(place, self.leading)) if place else 0
-            frame = double(values[index]) * (self.scale.slope * self.factor) + self.scale.intercept * self.factor
-            if self.invalid_below is not None and bool((frame < self.invalid_below).any()):
-                raise InvalidInput(
-                    f"frame {number} has negative values, which are no electrons",
-                    where=self.title,
-                    fix="use method=least_squares",
-                )
-            located = locate(frame, self.search)
-            found.append((number, located.dropped, self._rows(number, located, (frame.shape[0], frame.shape[1]))))
-        return found
+    def measure(self, number: int, frame: Array) -> _Part:
+        """Return the columns of a frame."""
+        if self.invalid_below is not None and bool((frame < self.invalid_below).any()):
+            raise InvalidInput(
+                f"frame {number} has negative values, which are no electrons",
+                where=self.title,
+                fix="use method=least_squares",
+            )
+        located = locate(frame, self.search)
+        return located.dropped, self._rows(number, located, (frame.shape[0], frame.shape[1]))
 
     def _rows(self, number: int, located: Located, shape: tuple[int, int]) -> _Rows:
         theta, errors = located.theta, located.errors
@@ -216,12 +184,11 @@ class _Pass:
         rows = np.stack(columns, axis=1)
         return rows[border >= self.edge] if self.drop else rows
 
-    def finish(self, state: list[_Part]) -> Table:
+    def finish(self, parts: list[_Part]) -> Table:
         """Return the table."""
-        ordered = sorted(state, key=lambda part: part[0])
-        rows = np.concatenate([part[2] for part in ordered]) if ordered else np.zeros((0, len(_NAMES)))
+        rows = np.concatenate([part[1] for part in parts])
         of = dict(zip(_NAMES, rows.T, strict=True))
-        down, across = self.axes
+        down, across = self.frames.axes
         errors = {
             name: np.where(np.isfinite(of[f"{name}_index_error"]), of[f"{name}_index_error"], np.nan)
             * (axis.median_step() or 1.0)
@@ -229,16 +196,12 @@ class _Pass:
         }
         converged, at_edge = of["converged"] > 0, of["at_edge"] > 0
         columns = {
-            "frame": Column(of["frame"].astype(np.int64), None, "number of the frame, in the order of the axes before y and x"),
-            "y": Column(_position(down, of["y_index"]), _unit(down), "position of the column along y"),
-            "x": Column(_position(across, of["x_index"]), _unit(across), "position of the column along x"),
-            "y_index": Column(of["y_index"], None, "row, pixels; the centre of the first pixel is 0"),
-            "x_index": Column(of["x_index"], None, "column of pixels; the centre of the first pixel is 0"),
+            **self.frames.places("column", of["frame"], of["y_index"], of["x_index"]),
             "amplitude": Column(of["amplitude"], self.unit, "height above the background; negative where columns are dark"),
             "sigma": Column(of["sigma"], None, "standard deviation of the Gaussian, pixels"),
             "background": Column(of["background"], self.unit, "what the Gaussians stand on, near this column"),
-            "y_error": Column(errors["y"], _unit(down), "standard error of y"),
-            "x_error": Column(errors["x"], _unit(across), "standard error of x"),
+            "y_error": Column(errors["y"], unit_of(down), "standard error of y"),
+            "x_error": Column(errors["x"], unit_of(across), "standard error of x"),
             "amplitude_error": Column(
                 np.where(np.isfinite(of["amplitude_error"]), of["amplitude_error"], np.nan),
                 self.unit,
@@ -247,8 +210,8 @@ class _Pass:
             "converged": Column(converged, None, "whether the fit settled, inside its limits"),
             "at_edge": Column(at_edge, None, f"nearer than {self.edge:g} pixels to the border of the frame"),
         }
-        frames = prod(self.leading)
-        dropped = sum(part[1] for part in ordered)
+        frames = self.frames.count
+        dropped = sum(part[0] for part in parts)
         summary: dict[str, Any] = {
             "frames": frames,
             "columns": len(rows),
@@ -259,7 +222,7 @@ class _Pass:
             "y_error": plain(float(np.sqrt(np.nanmean(errors["y"] ** 2)))) if np.isfinite(errors["y"]).any() else None,
             "x_error": plain(float(np.sqrt(np.nanmean(errors["x"] ** 2)))) if np.isfinite(errors["x"]).any() else None,
         }
-        return Table(self.title, columns, summary, tuple(self._notes(frames, [len(part[2]) for part in ordered], dropped)))
+        return Table(self.title, columns, summary, tuple(self._notes(frames, [len(part[1]) for part in parts], dropped)))
 
     def _notes(self, frames: int, counts: list[int], dropped: int) -> list[str]:
         notes = ["the model is a Gaussian sampled at pixel centres and a background per column, all columns of a frame together"]
@@ -268,16 +231,6 @@ class _Pass:
         if dropped:
             notes.append(f"{dropped} peaks were no columns: too faint, outside the frame, or a second one in the same place")
         return notes
-
-
-def _position(axis: Axis, index: _Rows) -> _Rows:
-    if axis.positions is not None:
-        return np.interp(index, np.arange(axis.size), axis.coordinates())
-    return axis.origin + (1.0 if axis.spacing is None else axis.spacing) * index
-
-
-def _unit(axis: Axis) -> str | None:
-    return axis.unit if axis.known else None
 
 
 __all__ = ["Columns", "ColumnsParams"]

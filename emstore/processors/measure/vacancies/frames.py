@@ -6,20 +6,19 @@ from math import prod
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from emstore.errors import InvalidInput
-from emstore.geometry import Axis
-from emstore.operation import Array, Block, Operation, Reduction
+from emstore.operation import Operation
 from emstore.processor import Params
-from emstore.processors.measure.slices import plain, real
+from emstore.processors.measure.frames import Frames
+from emstore.processors.measure.slices import plain
 from emstore.processors.measure.vacancies.calibration import steps_for
 from emstore.processors.measure.vacancies.lattice import Matrix, Unusable
 from emstore.processors.measure.vacancies.template import Asked, Sites, find_sites
 from emstore.processors.measure.vacancies.two_sublattice import Separations, find_two_sublattices
 from emstore.table import Column, Table
-from emstore.volume import ValueScale, Volume, VolumeKind
+from emstore.volume import Volume, VolumeKind
 
 _PIXEL_BYTES: Final = 1_500.0
 """What a fit keeps per pixel of a frame: windows of all columns, the matrix made of them, its products."""
@@ -106,9 +105,7 @@ class Vacancies:
     def plan(self, volumes: Sequence[Volume], params: VacanciesParams) -> Operation:
         """See `emstore.processor.Processor.plan`."""
         [volume] = volumes
-        real(volume)
-        if volume.grid.dims[-2:] != ("y", "x"):
-            raise InvalidInput(f"its axes are {', '.join(volume.grid.dims)}; the last two must be y and x", where=volume.name)
+        frames = Frames.of(volume)
         if volume.kind is not VolumeKind.IMAGE:
             raise InvalidInput("vacancies are looked for in an image, not in labels", where=volume.name)
         if params.detector_mrad is not None and not 0 <= params.detector_mrad[0] < params.detector_mrad[1]:
@@ -119,12 +116,9 @@ class Vacancies:
         if params.single_error is not None and params.single is None:
             raise InvalidInput("single_error is that of single, which is not stated", where="single_error", fix="state single")
         steps, source = steps_for(params.detector_mrad, params.single, params.single_error)
-        scale = volume.scale or ValueScale()
         work = _Pass(
             title=f"vacancies of {volume.name}",
-            leading=volume.shape[:-2],
-            axes=(volume.grid.axes[-2], volume.grid.axes[-1]),
-            scale=scale,
+            frames=frames,
             params=params,
             asked=Asked(
                 steps=steps,
@@ -144,13 +138,7 @@ class Vacancies:
         most = frame / _LEAST_AREA + 1
         return Operation(
             None,
-            reduction=Reduction(
-                work.map,
-                list,
-                _add,
-                work.finish,
-                state_bytes=lambda _: int(3 * _ROW_BYTES * most * prod(work.leading) + (1 << 20)),
-            ),
+            reduction=frames.reduction(work.measure, work.finish, part_bytes=_ROW_BYTES * most),
             whole=("y", "x"),
             work_bytes=_PIXEL_BYTES + _FIXED_BYTES / frame,
             seed=params.seed,
@@ -176,40 +164,25 @@ class _Part:
     notes: tuple[str, ...] = ()
 
 
-def _add(state: list[_Part], block: Block, part: list[_Part]) -> list[_Part]:
-    return state + part
-
-
 @dataclass(frozen=True)
 class _Pass:
     """The pass over all frames."""
 
     title: str
-    leading: tuple[int, ...]
-    axes: tuple[Axis, Axis]
-    scale: ValueScale
+    frames: Frames
     params: VacanciesParams
     asked: Asked
     unit: str | None
     source: str
 
-    def map(self, block: Block, arrays: Sequence[Array]) -> list[_Part]:
-        """Return what the frames of a block say."""
-        [values] = arrays
-        starts = [part.start for part in block.output[:-2]]
-        found = []
-        for index in np.ndindex(*values.shape[:-2]):
-            place = tuple(start + i for start, i in zip(starts, index, strict=True))
-            number = int(np.ravel_multi_index(place, self.leading)) if place else 0
-            frame = np.asarray(values[index], np.float64) * self.scale.slope + self.scale.intercept
-            try:
-                if self.params.method == "template":
-                    found.append(_of_template(number, find_sites(frame, self.asked)))
-                else:
-                    found.append(self._of_two(number, frame))
-            except Unusable as why:
-                found.append(_Part(number, np.zeros((0, len(_NAMES))), np.zeros(0), 0, np.zeros(0), str(why)))
-        return found
+    def measure(self, number: int, frame: Matrix) -> _Part:
+        """Return what a frame says."""
+        try:
+            if self.params.method == "template":
+                return _of_template(number, find_sites(frame, self.asked))
+            return self._of_two(number, frame)
+        except Unusable as why:
+            return _Part(number, np.zeros((0, len(_NAMES))), np.zeros(0), 0, np.zeros(0), str(why))
 
     def _of_two(self, number: int, frame: Matrix) -> _Part:
         params = self.params
@@ -238,22 +211,16 @@ class _Pass:
         )  # fmt: skip
         return _Part(number, rows, np.array([missing]), 2 * found.metal_count, np.zeros(0), None, facts)
 
-    def finish(self, state: list[_Part]) -> Table:
+    def finish(self, parts: list[_Part]) -> Table:
         """Return the table."""
-        parts = sorted(state, key=lambda part: part.number)
-        rows = np.concatenate([part.rows for part in parts]) if parts else np.zeros((0, len(_NAMES)))
+        rows = np.concatenate([part.rows for part in parts])
         of = dict(zip(_NAMES, rows.T, strict=True))
-        down, across = self.axes
         kinds = np.array(["chalcogen", "chalcogen 1", "chalcogen 2"])
         apart = {int(n) for part in parts for n in part.rows[:1, 0] if dict(part.facts).get("phase") == "1T"}
         two = np.isin(of["frame"], list(apart)) if apart else np.zeros(len(rows), bool)
         which = np.where(two, of["sublattice"], 0).astype(np.int64)
         columns = {
-            "frame": Column(of["frame"].astype(np.int64), None, "number of the frame, in the order of the axes before y and x"),
-            "y": Column(_position(down, of["y_index"]), _unit(down), "position of the site along y"),
-            "x": Column(_position(across, of["x_index"]), _unit(across), "position of the site along x"),
-            "y_index": Column(of["y_index"], None, "row, pixels; the centre of the first pixel is 0"),
-            "x_index": Column(of["x_index"], None, "column of pixels; the centre of the first pixel is 0"),
+            **self.frames.places("site", of["frame"], of["y_index"], of["x_index"]),
             "sublattice": Column(kinds[which], None, "what belongs there; the two sides of 1T are told apart"),
             "amplitude": Column(of["amplitude"], self.unit, "height of the column above the background, from the joint fit"),
             "amplitude_error": Column(of["amplitude_error"], self.unit, "standard error of amplitude"),
@@ -360,16 +327,6 @@ def _of_template(number: int, sites: Sites) -> _Part:
     counted = sites.counted
     atoms = int(sites.counts.sum()) * sites.atoms
     return _Part(number, rows, counted.missing, atoms, counted.lacking.mean(0), None, facts, sites.notes)
-
-
-def _position(axis: Axis, index: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    if axis.positions is not None:
-        return np.interp(index, np.arange(axis.size), axis.coordinates())
-    return axis.origin + (1.0 if axis.spacing is None else axis.spacing) * index
-
-
-def _unit(axis: Axis) -> str | None:
-    return axis.unit if axis.known else None
 
 
 __all__ = ["Vacancies", "VacanciesParams"]
