@@ -15,7 +15,6 @@ import ome_zarr.reader
 import ome_zarr_models
 import ome_zarr_models.v05
 import pytest
-import tensorstore
 import xarray as xr
 import zarr
 import zarr.storage
@@ -23,6 +22,7 @@ import zarr.storage
 import emstore
 from emstore.geometry import Affine, Axis, AxisKind, Space
 from emstore.volume import Volume, VolumeKind
+from other_readers import with_tensorstore, with_zarr
 from range_server import serve
 from sealed import ramp, seal, volume
 
@@ -89,9 +89,7 @@ class Opened:
         return zarr.storage.FsspecStore.from_url(where) if self.remote else where
 
     def tensorstore(self, array: str) -> Any:
-        where = f"{self.where}/{array}/"
-        kvstore = {"driver": "http", "base_url": where} if self.remote else {"driver": "file", "path": where}
-        return tensorstore.open({"driver": "zarr3", "kvstore": kvstore}, open=True, read=True).result()
+        return with_tensorstore(f"{self.where}/{array}")
 
     @property
     def values(self) -> Any:
@@ -155,9 +153,7 @@ def test_xarray(root: str, name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_zarr(root: str, name: str) -> None:
     at = opened(root, name)
-    group = zarr.open_group(at.zarr_store(), mode="r")
-    assert group.metadata.consolidated_metadata is not None
-    array = group["s0/image"]
+    array = with_zarr(at.where)["s0/image"]
     np.testing.assert_array_equal(array[...], at.values)
     assert array.metadata.dimension_names == at.truth.grid.dims
 

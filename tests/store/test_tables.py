@@ -1,16 +1,11 @@
 """Tables are versions: sealed, opened by everybody's readers, read back as they were."""
 
-import json
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
-import tensorstore
 import xarray as xr
-import zarr
-import zarr.storage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -22,6 +17,7 @@ from emstore.errors import Damaged, InvalidInput, Kind
 from emstore.store import begin, digest, open_store, resolve, seal_table, verify
 from emstore.store.tables import CHUNK_ROWS
 from emstore.table import Column, Table
+from other_readers import inline_documents, with_tensorstore, with_zarr
 from range_server import serve
 from sealed import _record, seal_a_table
 
@@ -85,18 +81,14 @@ def test_other_readers_open_it(lab: str, rows: int, remote: bool, tmp_path: Path
         tree = xr.open_datatree(where, engine="zarr", chunks=None, consolidated=True)
         dataset = tree["s0"].to_dataset().load()
         equal(emstore.open(where).table(), truth)
-        group: Any = zarr.open_group(zarr.storage.FsspecStore.from_url(where) if remote else where, mode="r")
-        assert group.metadata.consolidated_metadata is not None
+        group = with_zarr(where)
         assert set(dataset.data_vars) == set(truth.columns)
         for name, column in truth.columns.items():
             found = dataset[name]
             assert found.dims == ("row",)
             assert found.attrs.get("units") == column.unit
             stored = group["s0"][name][:]
-            base = f"{where}/s0/{name}/"
-            kvstore = {"driver": "http", "base_url": base} if remote else {"driver": "file", "path": base}
-            opened = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}, open=True, read=True).result()
-            np.testing.assert_array_equal(opened.read().result(), stored)
+            np.testing.assert_array_equal(with_tensorstore(f"{where}/s0/{name}").read().result(), stored)
             if column.values.dtype.kind == "U":
                 texts = np.asarray(found.attrs["categories"], dtype="U")
                 assert texts[found.values].tolist() == column.values.tolist() if rows else found.size == 0
@@ -109,14 +101,7 @@ def test_other_readers_open_it(lab: str, rows: int, remote: bool, tmp_path: Path
 def test_the_documents_are_in_the_seal_and_beside_the_data(lab: str) -> None:
     version = seal_a_table(table(), f"{lab}/pores/run")
     with serve(Path(lab)) as served:
-        root = f"{served.url}/pores/run/v1"
-        with urlopen(f"{root}/zarr.json", timeout=10) as answer:
-            seal = json.load(answer)
-        inline = seal["consolidated_metadata"]["metadata"]
-        assert set(inline) == {"s0", *(f"s0/{name}" for name in table().columns)}
-        for path, document in inline.items():
-            with urlopen(f"{root}/{path}/zarr.json", timeout=10) as answer:
-                assert json.load(answer) == document
+        assert inline_documents(f"{served.url}/pores/run/v1") == {"s0", *(f"s0/{name}" for name in table().columns)}
     assert version.info.volume.kind == "table"
 
 

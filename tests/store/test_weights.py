@@ -4,15 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import tensorstore
 import xarray as xr
-import zarr
-import zarr.storage
 
 import emstore
 import emstore_schemas
@@ -22,6 +18,7 @@ from emstore.geometry import Axis, AxisKind
 from emstore.networks import read_weights
 from emstore.store import begin, digest, resolve, seal_weights, verify
 from emstore.weights import Weights
+from other_readers import inline_documents, with_tensorstore, with_zarr
 from range_server import serve
 from sealed import _record, ramp, seal, seal_some_weights, volume
 
@@ -99,29 +96,19 @@ def test_other_readers_open_it(lab: str, remote: bool, tmp_path: Path) -> None:
         where = f"{served.url}/lab.zarr/nets/first/v1" if remote else f"{lab}/nets/first/v1"
         equal(emstore.open(where).weights(), truth)
         tree = xr.open_datatree(where, engine="zarr", chunks=None, consolidated=True)
-        group: Any = zarr.open_group(zarr.storage.FsspecStore.from_url(where) if remote else where, mode="r")
-        assert group.metadata.consolidated_metadata is not None
+        group = with_zarr(where)
         for name, values in truth.arrays.items():
             same(np.asarray(group[f"s0/{name}"][...]), values)
             same(tree[f"s0/{name}"].to_numpy(), values)
-            base = f"{where}/s0/{name}/"
-            kvstore = {"driver": "http", "base_url": base} if remote else {"driver": "file", "path": base}
-            opened = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}, open=True, read=True).result()
-            same(np.asarray(opened.read().result()), values)
+            same(np.asarray(with_tensorstore(f"{where}/s0/{name}").read().result()), values)
 
 
 def test_the_documents_are_in_the_seal_and_beside_the_data(lab: str) -> None:
     seal_some_weights(weights(), f"{lab}/nets/first")
     with serve(Path(lab)) as served:
-        root = f"{served.url}/nets/first/v1"
-        with urlopen(f"{root}/zarr.json", timeout=10) as answer:
-            inline = json.load(answer)["consolidated_metadata"]["metadata"]
-        assert set(inline) == {"s0", "s0/encoder_1", "s0/block", "s0/block/conv", "s0/block/conv_2"} | {
-            f"s0/{name}" for name in weights().arrays
-        }
-        for path, document in inline.items():
-            with urlopen(f"{root}/{path}/zarr.json", timeout=10) as answer:
-                assert json.load(answer) == document
+        found = inline_documents(f"{served.url}/nets/first/v1")
+    groups = {"s0", "s0/encoder_1", "s0/block", "s0/block/conv", "s0/block/conv_2"}
+    assert found == groups | {f"s0/{name}" for name in weights().arrays}
 
 
 def test_xarray_of_a_model(lab: str) -> None:
