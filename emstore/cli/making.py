@@ -6,17 +6,14 @@ import typer
 
 from emstore.cli import text
 from emstore.cli.command import JsonOption, command
-from emstore.cli.processing import AgainOption, ParamOption, made, parameters, say
-from emstore.cli.sources import MemoryOption
+from emstore.cli.plugins import NameArgument, show
+from emstore.cli.processing import AgainOption, ParamOption, ThreadsOption, made, parameters, say
+from emstore.cli.sources import MemoryOption, PyramidOption, TargetArgument
 
 if TYPE_CHECKING:
     from emstore.cli.output import Output
     from emstore.events import Event
     from emstore.store import Version
-
-ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads; one per core by default.")]
-NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one's parameters.")]
-TargetArgument = Annotated[str, typer.Argument(metavar="STORE/DATASET/ARRAY", help="Where the new version goes.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +30,7 @@ def simulate(
     param: ParamOption = None,
     threads: ThreadsOption = None,
     memory: MemoryOption = "4GiB",
-    pyramid: Annotated[bool, typer.Option("--pyramid/--no-pyramid", help="Also write coarser scale levels.")] = True,
+    pyramid: PyramidOption = True,
     again: AgainOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,15 +47,7 @@ def simulate(
 
 def simulators(name: NameArgument = None, as_json: JsonOption = False) -> None:
     """List the installed simulators, third parties' included; with NAME, its parameters."""
-    with command(as_json) as out:
-        from emstore import registry
-        from emstore.cli.plugins import show_all, show_one
-
-        if name is None:
-            show_all(out, "simulator", registry.simulators(), registry.simulator)
-        else:
-            loaded = registry.simulator(name)
-            show_one(out, "simulator", registry.simulators()[name], loaded)
+    show("simulator", name, as_json)
 
 
 def train(
@@ -96,15 +85,7 @@ def train(
 
 def trainers(name: NameArgument = None, as_json: JsonOption = False) -> None:
     """List the installed trainers, third parties' included; with NAME, what it takes."""
-    with command(as_json) as out:
-        from emstore import registry
-        from emstore.cli.plugins import show_all, show_one
-
-        if name is None:
-            show_all(out, "trainer", registry.trainers(), registry.trainer)
-        else:
-            loaded = registry.trainer(name)
-            show_one(out, "trainer", registry.trainers()[name], loaded)
+    show("trainer", name, as_json)
 
 
 class _Sealed:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,8 @@ from emstore.cli.command import JsonOption, command
 if TYPE_CHECKING:
     from emstore.cli.output import Output
     from emstore.registry import PluginEntry
+
+NameArgument = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show what this one takes.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -61,8 +63,25 @@ def _format(name: str, extensions: list[str]) -> str:
     return f"{name} ({' '.join(extensions)})" if extensions else name
 
 
-def show_all(out: "Output", word: str, entries: "Mapping[str, PluginEntry]", load: Callable[[str], Any]) -> None:
-    """List the installed plug-ins of a kind (``processor``, ``simulator`` ...) with what they take."""
+def show(word: str, name: str | None, as_json: bool) -> None:
+    """List the installed plug-ins of a kind (``processor``, ``simulator`` ...); with a name, show what that one takes."""
+    with command(as_json) as out:
+        from emstore import registry
+
+        entries, load = {
+            "processor": (registry.processors, registry.processor),
+            "report": (registry.reports, registry.reporter),
+            "simulator": (registry.simulators, registry.simulator),
+            "trainer": (registry.trainers, registry.trainer),
+        }[word]
+        if name is None:
+            _show_all(out, word, entries(), load)
+        else:
+            loaded = load(name)
+            _show_one(out, word, entries()[name], loaded)
+
+
+def _show_all(out: "Output", word: str, entries: "Mapping[str, PluginEntry]", load: Callable[[str], Any]) -> None:
     from emstore.errors import InvalidInput
 
     found: list[dict[str, Any]] = []
@@ -84,8 +103,7 @@ def show_all(out: "Output", word: str, entries: "Mapping[str, PluginEntry]", loa
     out.result({f"{word}s": found}, words)
 
 
-def show_one(out: "Output", word: str, entry: "PluginEntry", loaded: Any) -> None:
-    """Show a plug-in's inputs and parameters."""
+def _show_one(out: "Output", word: str, entry: "PluginEntry", loaded: Any) -> None:
     from emstore.cli.parameters import told
 
     params, inputs = told(loaded.params), _inputs(loaded)

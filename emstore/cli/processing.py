@@ -9,7 +9,8 @@ import typer
 
 from emstore.cli import text
 from emstore.cli.command import JsonOption, command
-from emstore.cli.sources import MemoryOption
+from emstore.cli.plugins import NameArgument, show
+from emstore.cli.sources import MemoryOption, PyramidOption
 
 if TYPE_CHECKING:
     from emstore.blocks.executors import Executor
@@ -53,7 +54,7 @@ def process(
     processes: ProcessesOption = None,
     threads: ThreadsOption = None,
     memory: MemoryOption = "1GiB",
-    pyramid: Annotated[bool, typer.Option("--pyramid/--no-pyramid", help="Also write coarser scale levels.")] = True,
+    pyramid: PyramidOption = True,
     again: AgainOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -92,20 +93,9 @@ def process(
         out.result(document, words)
 
 
-def processors(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one's inputs and parameters.")] = None,
-    as_json: JsonOption = False,
-) -> None:
+def processors(name: NameArgument = None, as_json: JsonOption = False) -> None:
     """List the installed processors, third parties' included; with NAME, what it takes."""
-    with command(as_json) as out:
-        from emstore import registry
-        from emstore.cli.plugins import show_all, show_one
-
-        if name is None:
-            show_all(out, "processor", registry.processors(), registry.processor)
-        else:
-            loaded = registry.processor(name)
-            show_one(out, "processor", registry.processors()[name], loaded)
+    show("processor", name, as_json)
 
 
 def reproduce(

@@ -6,6 +6,7 @@ import typer
 
 from emstore.cli import text
 from emstore.cli.command import JsonOption, command
+from emstore.cli.plugins import NameArgument, show
 from emstore.cli.processing import ParamOption, parameters
 
 
@@ -39,17 +40,6 @@ def report(
         out.result(document, lambda: out.say(f"wrote {file} ({text.size(made.nbytes)}) from {len(made.versions)} versions"))
 
 
-def reports(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one's inputs and parameters.")] = None,
-    as_json: JsonOption = False,
-) -> None:
+def reports(name: NameArgument = None, as_json: JsonOption = False) -> None:
     """List the installed reports, third parties' included; with NAME, what it takes."""
-    with command(as_json) as out:
-        from emstore import registry
-        from emstore.cli.plugins import show_all, show_one
-
-        if name is None:
-            show_all(out, "report", registry.reports(), registry.reporter)
-        else:
-            loaded = registry.reporter(name)
-            show_one(out, "report", registry.reports()[name], loaded)
+    show("report", name, as_json)

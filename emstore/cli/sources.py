@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from emstore.volume import Volume
 
 Sources = Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Files and folders that belong together.")]
+TargetArgument = Annotated[str, typer.Argument(metavar="STORE/DATASET/ARRAY", help="Where the new version goes.")]
 AdapterOption = Annotated[str | None, typer.Option("--adapter", help="Read with this adapter instead of finding it by content.")]
 PartialOption = Annotated[
     bool, typer.Option("--allow-partial", help="Go on without data that cannot be read; the record then names what was left out.")
@@ -46,7 +47,7 @@ def inspect(
 
 def ingest(
     sources: Sources,
-    target: Annotated[str, typer.Argument(metavar="STORE/DATASET/ARRAY", help="Where the new version goes.")],
+    target: TargetArgument,
     adapter: AdapterOption = None,
     select: SelectOption = None,
     take_all: AllOption = False,
