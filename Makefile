@@ -7,6 +7,8 @@ PACKAGES := emstore adapters schemas
 CODE := $(PACKAGES) tests examples
 MAX_LINES := 700
 PYTEST_ARGS ?=
+# Tests wait for servers and killed processes about as long as they compute.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench bench-memory manifest weights schemas wheel constraints clean
@@ -26,7 +28,7 @@ demo: setup  ## ingest sample scans, process one, verify, draw them and their li
 	$(BIN)/python examples/demo.py demo-out
 
 test: setup  ## run the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: setup  ## style, types, import contracts, module sizes
 	$(BIN)/ruff check $(CODE)
