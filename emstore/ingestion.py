@@ -35,7 +35,7 @@ from emstore.store import (
     load,
     open_version,
     plan_version,
-    resolve,
+    resolve_target,
     seal_volume,
 )
 from emstore.store.plan import same_plan
@@ -112,9 +112,8 @@ def ingest(
     InvalidInput, NotFound, SourceUnreadable, SourceIncomplete, Capacity, Conflict, StorageFailed
         See `emstore.errors`. Nothing is visible unless whole; the same call resumes what was interrupted.
     """
-    store, place = resolve(target)
-    if place.array is None or place.version is not None:
-        raise InvalidInput("the target must be STORE/DATASET/ARRAY", where=target, kind=Kind.BAD_REF)
+    store, place = resolve_target(target)
+    assert place.array is not None
     with Source.of(paths, allow_partial=allow_partial) as source:
         inspection = open_source(*registry.match(source, name=adapter), source)
         for left in inspection.skipped:

@@ -8,31 +8,17 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import emstore
-from emstore.errors import EmstoreError, Interrupted, InvalidInput, Kind, ProcessingFailed, StorageFailed
+from emstore.errors import EmstoreError, Interrupted, ProcessingFailed, StorageFailed
 from emstore.events import Listener, Reached
 from emstore.lineage.home import home
 from emstore.provenance import environment
 from emstore.provenance.record import Software
 from emstore.registry import PluginEntry
-from emstore.store import Place, Store, Transaction, canonical, digest, resolve
+from emstore.store import Place, Store, Transaction, canonical, digest
 
 MEMORY: Final = 4 << 30
 """Memory budget of the whole process unless the caller states one, bytes."""
 T = TypeVar("T")
-
-
-def target_of(target: str) -> tuple[Store, Place]:
-    """Return the store and the array that a target names.
-
-    Raises
-    ------
-    InvalidInput
-        Kind ``bad_ref``: not STORE/DATASET/ARRAY.
-    """
-    store, place = resolve(target)
-    if place.array is None or place.version is not None:
-        raise InvalidInput("the target must be STORE/DATASET/ARRAY", where=target, kind=Kind.BAD_REF)
-    return store, place
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from emstore.store import (
     digest,
     load,
     plan_version,
+    resolve_target,
     seal_table,
     seal_volume,
 )
@@ -91,7 +92,7 @@ def simulate(
     InvalidInput, NotFound, Capacity, Conflict, StorageFailed, PrivacyRefused, ProcessingFailed, Interrupted
         See `emstore.errors`. Nothing is visible unless whole; the same call resumes what was interrupted.
     """
-    store, place = making.target_of(target)
+    store, place = resolve_target(target)
     assert place.array is not None
     if len(place.array) > LONGEST_NAME - ROOM:
         raise InvalidInput(

@@ -23,7 +23,7 @@ from emstore.events import Finished, Listener, Noted, silent
 from emstore.networks import read_weights, write_weights
 from emstore.provenance import environment
 from emstore.provenance.record import Activity, Input, Random, Record
-from emstore.store import Transaction, Version, begin, canonical, digest, load, open_version, seal_weights
+from emstore.store import Transaction, Version, begin, canonical, digest, load, open_version, resolve_target, seal_weights
 from emstore.store.plan import cpu_count
 from emstore.store.weights import check_weights
 from emstore.trainer import Trainer
@@ -76,7 +76,7 @@ def train(
     InvalidInput, NotFound, Capacity, Conflict, StorageFailed, PrivacyRefused, Damaged, ProcessingFailed, Interrupted
         See `emstore.errors`. Nothing is visible unless whole; the same call resumes what was interrupted.
     """
-    store, place = making.target_of(target)
+    store, place = resolve_target(target)
     trainer = registry.trainer(name)
     check_count(trainer, len(refs))
     given = checked(trainer, params or {}, "trainers")

@@ -21,14 +21,14 @@ from emstore.blocks.executors import Executor, Line
 from emstore.blocks.layout import Layout
 from emstore.blocks.runner import InOrder, run
 from emstore.blocks.work import Done, Order, Task, Work, mapping, writing
-from emstore.errors import Interrupted, InvalidInput, Kind
+from emstore.errors import Interrupted, InvalidInput
 from emstore.events import Advanced, Finished, Listener, Noted, Started, silent
 from emstore.lineage.records import WEIGHTS
 from emstore.operation import Block, Reduction
 from emstore.processing.plan import DEFAULT_MEMORY, Planned, plan_process, promised
 from emstore.provenance import environment
 from emstore.provenance.record import Activity, Input, Random, Record, Software, Step
-from emstore.store import Place, Transaction, Version, begin, canonical, digest, load, resolve, seal_table, seal_volume
+from emstore.store import Transaction, Version, begin, canonical, digest, load, resolve_target, seal_table, seal_volume
 from emstore.store.plan import VersionPlan, cpu_count
 from emstore.table import Table
 
@@ -98,16 +98,14 @@ def process(
     InvalidInput, NotFound, Capacity, Conflict, StorageFailed, PrivacyRefused, Damaged, ProcessingFailed, Interrupted
         See `emstore.errors`. Nothing is visible unless whole; the same call resumes what was interrupted.
     """
-    store, place = resolve(target)
-    if place.array is None or place.version is not None:
-        raise InvalidInput("the target must be STORE/DATASET/ARRAY", where=target, kind=Kind.BAD_REF)
+    store, place = resolve_target(target)
     planned = plan_process(
         name, inputs, params or {}, memory=memory, executor=executor, device=device, pyramid=pyramid, plan_told=plan_told
     )
     store.backend.probe()
     held = begin(
         store.backend,
-        Place(place.dataset, place.array),
+        place,
         settings=planned.settings(),
         task=f"process {name}",
         store_id=store.id,

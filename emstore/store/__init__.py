@@ -10,7 +10,7 @@ from emstore.store.gc import Collected, collect
 from emstore.store.layout import LONGEST_NAME, Place
 from emstore.store.listing import State, VersionState, places, versions
 from emstore.store.sealing import plan_version, seal_table, seal_volume, seal_weights
-from emstore.store.store import Store, create_store, open_store, resolve
+from emstore.store.store import Store, create_store, open_store, resolve, resolve_target
 from emstore.store.transaction import Finished, Outpost, Transaction, begin
 from emstore.store.verification import Finding, Problem, Verification, verify
 from emstore.store.version import Version, load, open_version
@@ -40,6 +40,7 @@ __all__ = [
     "places",
     "plan_version",
     "resolve",
+    "resolve_target",
     "seal_table",
     "seal_volume",
     "seal_weights",

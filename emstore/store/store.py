@@ -97,6 +97,22 @@ def resolve(ref: str) -> tuple[Store, Place]:
     raise NotFound("there is no emstore store on this path", where=ref, fix="create one with `emstore init STORE`")
 
 
+def resolve_target(target: str) -> tuple[Store, Place]:
+    """Find the store and the array that a new version is to go to.
+
+    Raises
+    ------
+    InvalidInput
+        Kind ``bad_ref``: not STORE/DATASET/ARRAY.
+    NotFound
+        No folder on the way is a store.
+    """
+    store, place = resolve(target)
+    if place.array is None or place.version is not None:
+        raise InvalidInput("the target must be STORE/DATASET/ARRAY", where=target, kind=Kind.BAD_REF)
+    return store, place
+
+
 def _try_open(url: str) -> Store | None:
     try:
         backend = open_backend(url)
