@@ -1,9 +1,12 @@
 """What simulating and training share: a folder for what must outlive a stop, and calling code that may raise anything."""
 
 import contextlib
+import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,10 +17,14 @@ from emstore.lineage.home import home
 from emstore.provenance import environment
 from emstore.provenance.record import Software
 from emstore.registry import PluginEntry
-from emstore.store import Place, Store, Transaction, canonical, digest
+from emstore.store import Collected, Place, Store, Transaction, canonical, digest
 
 MEMORY: Final = 4 << 30
 """Memory budget of the whole process unless the caller states one, bytes."""
+ABANDONED: Final = timedelta(days=30)
+"""Unfinished work that nobody went on with for so long is taken to be given up."""
+BEAT: Final = 60.0
+"""How often a folder that is worked in is touched, seconds: it is never old."""
 T = TypeVar("T")
 
 
@@ -38,7 +45,8 @@ def scratch(store: Store, place: Place, settings: str) -> Iterator[Path]:
             f"the folder for unfinished work cannot be made: {error.strerror}", where=str(folder), fix="set EMSTORE_HOME"
         ) from error
     try:
-        yield folder
+        with _touched(folder):
+            yield folder
     except BaseException:
         for each in (folder / "work", folder):
             with contextlib.suppress(OSError):
@@ -50,6 +58,53 @@ def scratch(store: Store, place: Place, settings: str) -> Iterator[Path]:
 def forget(store: Store, place: Place, settings: str) -> None:
     """Delete the folder of a piece of work that is done, in case it was killed before it could."""
     shutil.rmtree(_folder(store, place, settings), ignore_errors=True)
+
+
+@contextmanager
+def _touched(folder: Path) -> Iterator[None]:
+    """Keep a folder from growing old while it is worked in."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            with contextlib.suppress(OSError):
+                os.utime(folder)
+
+    os.utime(folder)
+    thread = threading.Thread(target=beat, name="emstore-scratch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def collect_scratch(*, dry_run: bool = False) -> list[Collected]:
+    """Delete the user's folders of simulations and trainings that nobody went on with for `ABANDONED`.
+
+    One that is worked in is left alone: it is touched all the time. Whoever comes back later begins anew.
+
+    Raises
+    ------
+    StorageFailed
+        One cannot be looked at or deleted.
+    """
+    root, found = home() / "scratch", []
+    try:
+        for folder in sorted(root.iterdir()) if root.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):  # done meanwhile
+                last = datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
+                if datetime.now(UTC) - last <= ABANDONED:
+                    continue
+                size = sum(each.lstat().st_size for each in folder.rglob("*") if each.is_file())
+                if not dry_run:
+                    shutil.rmtree(folder)
+                what = f"unfinished simulation or training, last worked on {last:%Y-%m-%d}"
+                found.append(Collected(f"scratch/{folder.name}", what, size))
+    except OSError as error:
+        raise StorageFailed(f"unfinished work cannot be cleared: {error.strerror}", where=str(root)) from error
+    return found
 
 
 def _folder(store: Store, place: Place, settings: str) -> Path:

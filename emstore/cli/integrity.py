@@ -63,16 +63,25 @@ def verify(
 
 
 def gc(
-    ref: Ref,
+    ref: Annotated[
+        str | None, typer.Argument(metavar="[REF]", help="Left out: your own folder of unfinished simulations and trainings.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be cleared.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Clear what stopped or killed work left behind at or below REF. Sealed versions are never touched."""
-    with command(as_json) as out:
-        from emstore.store import collect, resolve
+    """Clear what stopped or killed work left behind at or below REF. Sealed versions are never touched.
 
-        store, place = resolve(ref)
-        found = collect(store, place, dry_run=dry_run)
+    Without REF, delete what simulations and trainings had kept to be taken up again and nobody went on with for 30 days.
+    """
+    with command(as_json) as out:
+        if ref is None:
+            from emstore.making import collect_scratch
+
+            found = collect_scratch(dry_run=dry_run)
+        else:
+            from emstore.store import collect, resolve
+
+            found = collect(*resolve(ref), dry_run=dry_run)
         document = {
             "dry_run": dry_run,
             "cleared": [{"key": one.key, "what": one.what, "bytes": one.nbytes} for one in found],
