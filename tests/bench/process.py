@@ -61,7 +61,7 @@ def make(store: Path, shape: tuple[int, int, int]) -> str:
     library.create_store(str(store))
     spacing = {"z": 10.0, "y": 5.0, "x": 5.0}
     axes = tuple(Axis(name, n, spacing=spacing[name], unit="nanometer") for name, n in zip("zyx", shape, strict=True))
-    volume = Volume("raw", Synthetic(shape, next(em_slices(1, *shape[1:]))), Grid(axes), Header("synthetic"))
+    volume = Volume("raw", Synthetic(shape, list(em_slices(1, *shape[1:]))), Grid(axes), Header("synthetic"))
     return seal(volume, f"{store}/bench/raw")
 
 

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from process import seal
 from processes import Ran, emstore, run
+from stored import Synthetic
 
 import emstore as library
 from emstore import registry
 from emstore.geometry import Axis, Grid
 from emstore.header import Header
-from emstore.volume import Region, Volume, VolumeKind
+from emstore.volume import Volume, VolumeKind
 
 BUDGET = 640
 """MiB."""
@@ -33,29 +34,6 @@ LABELS = (64, 256, 704)
 """The same for labels of 8 bits."""
 PAIRS = (16, 64, 176)
 """The same for two inputs together."""
-
-
-@dataclass(frozen=True)
-class Noise:
-    """A `LazyArray` of any depth that exists only while it is read: shifts of a few noisy slices."""
-
-    shape: tuple[int, ...]
-    slices: npt.NDArray[Any]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.slices.dtype
-
-    @property
-    def block(self) -> tuple[int, ...]:
-        return 1, *self.shape[1:]
-
-    def __getitem__(self, region: Region) -> npt.NDArray[Any]:
-        z, y, x = region
-        out = np.empty(tuple(s.stop - s.start for s in region), self.dtype)
-        for at, k in zip(out, range(z.start, z.stop), strict=True):
-            at[...] = np.roll(self.slices[k % len(self.slices)], 13 * k, axis=1)[y, x]
-        return out
 
 
 def image(seed: int) -> Callable[[int], npt.NDArray[Any]]:
@@ -186,5 +164,5 @@ def ref(store: Path, role: str, shape: tuple[int, ...]) -> str:
         if role == "irregular":
             z = Axis("z", shape[0], positions=np.cumsum(np.resize([8.0, 12.0, 11.0, 9.0], shape[0])), unit="nanometer")
         axes = (z, *(Axis(name, n, spacing=5.0, unit="nanometer") for name, n in zip("yx", shape[1:], strict=True)))
-        seal(Volume(role, Noise(shape, slices(shape[1])), Grid(axes), Header("synthetic"), kind), target)
+        seal(Volume(role, Synthetic(shape, list(slices(shape[1]))), Grid(axes), Header("synthetic"), kind), target)
     return target

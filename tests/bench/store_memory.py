@@ -32,7 +32,7 @@ def child(folder: str, budget: str, *shape: str) -> None:
     from emstore.store.writer import plan_version, write_version_data
 
     size = tuple(int(n) for n in shape)
-    each = volume(Synthetic(size, next(em_slices(1, *size[1:]))))
+    each = volume(Synthetic(size, list(em_slices(1, *size[1:]))))
     plan = plan_version(each, memory=int(budget) * MIB)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.perf_counter()

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,14 +103,14 @@ class SliceFiles:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A `LazyArray` of any size that exists only while it is read: shifted copies of one noisy slice."""
+    """A `LazyArray` of any depth that exists only while it is read: shifts of a few noisy slices."""
 
     shape: tuple[int, ...]
-    slice_: npt.NDArray[np.uint8]
+    slices: Sequence[npt.NDArray[Any]]
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.slice_.dtype
+        return self.slices[0].dtype
 
     @property
     def block(self) -> tuple[int, ...]:
@@ -120,7 +120,7 @@ class Synthetic:
         z, y, x = region
         out = np.empty(tuple(s.stop - s.start for s in region), self.dtype)
         for at, k in zip(out, range(z.start, z.stop), strict=True):
-            at[...] = np.roll(self.slice_, 13 * k, axis=1)[y, x]
+            at[...] = np.roll(self.slices[k % len(self.slices)], 13 * k, axis=1)[y, x]
         return out
 
 
