@@ -18,6 +18,7 @@ from emstore.source import Source
 from emstore.testing import AdapterConformance
 from emstore.volume import Volume
 from emstore_adapters.frames import FramesAdapter
+from whole import everything
 
 RNG = np.random.default_rng(7)
 
@@ -27,10 +28,6 @@ def open_one(*paths: Path, **kwargs: Any) -> Volume:
     assert all(FramesAdapter().sniff(item) > 0 for item in source.items)
     [volume] = FramesAdapter().open(source)
     return volume
-
-
-def everything(volume: Volume) -> np.ndarray:
-    return volume.data[tuple(slice(0, n) for n in volume.shape)]
 
 
 def channels_first(values: np.ndarray) -> np.ndarray:

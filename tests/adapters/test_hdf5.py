@@ -20,6 +20,7 @@ from emstore.source import Source
 from emstore.volume import MemoryArray, ValueScale, Volume, VolumeKind
 from emstore_adapters.exporters.hdf5 import Hdf5Exporter
 from emstore_adapters.hdf5 import Hdf5Adapter
+from whole import everything
 
 VALUES = np.arange(4 * 5 * 6, dtype=np.uint16).reshape(4, 5, 6)
 
@@ -38,10 +39,6 @@ def ignored(path: Path) -> dict[str, str]:
 def sniff(path: Path) -> int:
     with Source.of([path]) as source:
         return Hdf5Adapter().sniff(source.items[0])
-
-
-def everything(volume: Volume) -> Any:
-    return volume.data[tuple(slice(0, n) for n in volume.shape)]
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from emstore.geometry import AxisKind
 from emstore.source import Source, SourceItem
 from emstore.volume import Volume
 from emstore_adapters.mrc import MrcAdapter
+from whole import everything
 
 ADAPTER = MrcAdapter()
 TYPES = ["i1", "i2", "f4", "c8", "u2", "f2"]
@@ -30,10 +31,6 @@ TYPES = ["i1", "i2", "f4", "c8", "u2", "f2"]
 def opened(path: Path, *, allow_partial: bool = False) -> Volume:
     [volume] = ADAPTER.open(Source.of([path], allow_partial=allow_partial))
     return volume
-
-
-def everything(volume: Volume) -> npt.NDArray[Any]:
-    return volume.data[tuple(slice(0, n) for n in volume.shape)]
 
 
 def sniffed(path: Path) -> int:

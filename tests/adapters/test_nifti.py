@@ -19,6 +19,7 @@ from emstore.testing import AdapterConformance, Sample
 from emstore.volume import Volume, VolumeKind
 from emstore_adapters.gzip_stream import GzipBytes
 from emstore_adapters.nifti import NiftiAdapter
+from whole import everything
 
 DTYPES = ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", "c8", "c16"]
 
@@ -28,10 +29,6 @@ def open_one(path: Path, **kwargs: Any) -> Volume:
     assert all(NiftiAdapter().sniff(item) > 0 for item in source.items)
     [volume] = NiftiAdapter().open(source)
     return volume
-
-
-def everything(volume: Volume) -> np.ndarray:
-    return volume.data[tuple(slice(0, n) for n in volume.shape)]
 
 
 def in_our_order(stored: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from emstore.geometry import AxisKind
 from emstore.source import Source
 from emstore.volume import ValueScale, Volume
 from emstore_adapters.nion import NionAdapter
+from whole import everything
 
 
 def swift_zip(path: Path, values: npt.NDArray[Any] | None, properties: dict[str, Any]) -> Path:
@@ -57,10 +58,6 @@ def about(sequence: bool, scan: int, datum: int, steps: list[dict[str, Any]], **
 def read(path: Path, **options: bool) -> list[Volume]:
     with Source.of([path], **options) as source:
         return list(NionAdapter().open(source))
-
-
-def everything(volume: Volume) -> Any:
-    return volume.data[tuple(slice(0, n) for n in volume.shape)]
 
 
 NM, RAD, EV = step(0.5, "nm", -3.0), step(0.002, "rad", -0.1), step(0.25, "eV", -20.0)

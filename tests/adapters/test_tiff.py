@@ -1,11 +1,7 @@
-"""TIFF: values equal tifffile's, pixel sizes RosettaSciIO's, and what is missing or mixed is named."""
+"""TIFF: values equal tifffile's, pixel sizes RosettaSciIO's."""
 
-import itertools
-import math
-import struct
 import warnings
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +11,14 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emstore.errors import EmstoreError, Kind, SourceIncomplete, SourceUnreadable
+from emstore.errors import SourceUnreadable
 from emstore.geometry.units import convert
-from emstore.source import Source
 from emstore.testing import AdapterConformance, Sample
-from emstore.volume import Volume
 from emstore_adapters.tiff import TiffAdapter
+from tiffs import open_all, open_one, write_slices
+from whole import everything
 
 RNG = np.random.default_rng(7)
-
-
-def open_all(*paths: Path, **kwargs: Any) -> list[Volume]:
-    source = Source.of(paths, **kwargs)
-    assert all(TiffAdapter().sniff(item) > 0 for item in source.items)
-    return list(TiffAdapter().open(source))
-
-
-def open_one(*paths: Path, **kwargs: Any) -> Volume:
-    [volume] = open_all(*paths, **kwargs)
-    return volume
-
-
-def everything(volume: Volume) -> np.ndarray:
-    return volume.data[tuple(slice(0, n) for n in volume.shape)]
 
 
 @pytest.fixture(scope="session")
@@ -125,17 +106,6 @@ def test_imagej_stack(vendor_files: list[Path]) -> None:
     volume = open_one(next(p for p in vendor_files if "imageJ_stack" in p.name))
     assert [(a.name, a.unit) for a in volume.grid.axes] == [("z", "micrometer"), ("y", "micrometer"), ("x", "micrometer")]
     assert [a.spacing for a in volume.grid.axes] == pytest.approx([2.5, 1e6 / 5928571, 1e6 / 5928571])
-
-
-def test_folder_of_real_colour_slices(data_dir: Path) -> None:
-    folder = data_dir / "fibsem" / "rife3dtom_input"
-    expected = np.stack([tifffile.imread(path) for path in sorted(folder.iterdir())])
-    volume = open_one(folder)
-    assert volume.grid.dims == ("c", "z", "y", "x")
-    assert np.array_equal(everything(volume), np.moveaxis(expected, -1, 0))
-    assert np.array_equal(volume.data[1:2, 2:4, 7:99, 100:301], np.moveaxis(expected, -1, 0)[1:2, 2:4, 7:99, 100:301])
-    assert len(volume.files) == 5
-    assert all(axis.spacing is None for axis in volume.grid.axes)
 
 
 # ---------------------------------------------------------------------------------------------- any file
@@ -339,128 +309,6 @@ def test_palette_and_inverted_values_are_kept_and_told(tmp_path: Path) -> None:
         assert any(word in note for note in volume.notes)
 
 
-# ---------------------------------------------------------------------------------------------- folders
-
-
-def write_slices(folder: Path, values: np.ndarray, **options: Any) -> list[Path]:
-    folder.mkdir(exist_ok=True, parents=True)
-    paths = [folder / f"slice_{i}.tif" for i in range(len(values))]
-    for path, one in zip(paths, values, strict=True):
-        tifffile.imwrite(path, one, **options)
-    return paths
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"compression": "zlib", "rowsperstrip": 3}, {"byteorder": ">"}, {"tile": (16, 16)}, {"bigtiff": True}]
-)
-def test_folder_is_one_stack_in_natural_order(tmp_path: Path, options: dict[str, Any]) -> None:
-    values = RNG.integers(0, 999, (12, 20, 30), dtype=np.uint16)
-    write_slices(tmp_path / "run", values, **options)
-    volume = open_one(tmp_path / "run")
-    assert volume.name == "run"
-    assert volume.grid.dims == ("z", "y", "x")
-    assert np.array_equal(everything(volume), values)
-    assert np.array_equal(volume.data[3:11, 5:6, 7:29], values[3:11, 5:6, 7:29])
-    assert not any("gap" in note for note in volume.notes)
-
-
-def test_slices_may_be_coded_differently(tmp_path: Path) -> None:
-    values = RNG.integers(0, 999, (4, 20, 30), dtype=np.uint16)
-    coded: list[dict[str, Any]] = [
-        {},
-        {"compression": "lzw"},
-        {"byteorder": ">", "rowsperstrip": 4},
-        {"tile": (16, 16), "bigtiff": True},
-    ]
-    for i, options in enumerate(coded):
-        tifffile.imwrite(tmp_path / f"{i}.tif", values[i], **options)
-    assert np.array_equal(everything(open_one(tmp_path)), values)
-
-
-@pytest.mark.parametrize(
-    ("odd", "word"),
-    [(np.zeros((20, 31), "u2"), "shape"), (np.zeros((20, 30), "u1"), "type"), (np.zeros((20, 30, 3), "u2"), "shape"),
-     (np.zeros((2, 20, 30), "u2"), "several pages")],
-)  # fmt: skip
-def test_mismatched_slice_is_named(tmp_path: Path, odd: np.ndarray, word: str) -> None:
-    values = RNG.integers(0, 999, (6, 20, 30), dtype=np.uint16)
-    paths = write_slices(tmp_path, values)
-    tifffile.imwrite(paths[3], odd, photometric="rgb" if odd.shape[-1] == 3 else "minisblack", metadata=None)
-    with pytest.raises(SourceUnreadable, match=word) as caught:
-        open_all(tmp_path)
-    assert caught.value.kind is Kind.SOURCE_INCONSISTENT
-    assert caught.value.where == "slice_3.tif"
-    source = Source.of([tmp_path], allow_partial=True)
-    [volume] = TiffAdapter().open(source)
-    assert np.array_equal(everything(volume), np.delete(values, 3, axis=0))
-    assert [skipped.name for skipped in source.skipped] == ["slice_3.tif"]
-    assert any("3 missing between slice_2.tif and slice_4.tif" in note for note in volume.notes)
-
-
-def test_cut_slice_is_named(tmp_path: Path) -> None:
-    values = RNG.integers(0, 999, (6, 20, 30), dtype=np.uint16)
-    paths = write_slices(tmp_path, values)
-    paths[4].write_bytes(paths[4].read_bytes()[:-1])
-    with pytest.raises(SourceIncomplete, match="4 slices before it are good") as caught:
-        open_all(tmp_path)
-    assert caught.value.where == "slice_4.tif"
-    assert open_one(tmp_path, allow_partial=True).shape == (5, 20, 30)
-
-
-def test_missing_number_is_noted(tmp_path: Path) -> None:
-    for number in (1, 2, 3, 6, 7, 9):
-        tifffile.imwrite(tmp_path / f"z{number:03}.tif", np.zeros((4, 5), "u1"))
-    notes = open_one(tmp_path).notes
-    assert any("4 to 5 missing between z003.tif and z006.tif" in note for note in notes)
-    assert any("8 missing between z007.tif and z009.tif" in note for note in notes)
-
-
-def test_folders_inside_are_stacks_of_their_own(tmp_path: Path) -> None:
-    one, two = RNG.integers(0, 9, (3, 4, 5), dtype=np.uint8), RNG.integers(0, 9, (2, 6, 7), dtype=np.uint8)
-    write_slices(tmp_path / "BSE", one)
-    write_slices(tmp_path / "SE", two)
-    volumes = {volume.name: volume for volume in open_all(tmp_path)}
-    assert np.array_equal(everything(volumes["BSE"]), one)
-    assert np.array_equal(everything(volumes["SE"]), two)
-
-
-def test_unrelated_pictures_stay_apart(tmp_path: Path) -> None:
-    pictures = {"overview": np.zeros((4, 5), "u1"), "detail": np.ones((6, 7), "u1"), "lamella": np.ones((6, 7), "u2")}
-    for name, values in pictures.items():
-        tifffile.imwrite(tmp_path / f"{name}.tif", values)
-    found = {volume.name: everything(volume) for volume in open_all(tmp_path)}
-    assert found.keys() == pictures.keys()
-    assert all(np.array_equal(found[name], values) for name, values in pictures.items())
-
-
-def test_stacks_in_a_folder_stay_apart(tmp_path: Path) -> None:
-    values = RNG.integers(0, 9, (2, 3, 4, 5), dtype=np.uint8)
-    for i in range(2):
-        tifffile.imwrite(tmp_path / f"t{i}.tif", values[i], photometric="minisblack")
-    volumes = open_all(tmp_path)
-    assert [volume.name for volume in volumes] == ["t0", "t1"]
-    assert all(np.array_equal(everything(volume), one) for volume, one in zip(volumes, values, strict=True))
-
-
-def test_first_slice_speaks_for_the_pixel_size(tmp_path: Path) -> None:
-    values = np.zeros((3, 4, 5), "u1")
-    paths = write_slices(tmp_path, values, resolution=(1e6, 1e6), resolutionunit="centimeter", metadata=None)
-    assert open_one(tmp_path).grid.axis("x").spacing == pytest.approx(1e-6)
-    tifffile.imwrite(paths[2], values[0], resolution=(2e6, 2e6), resolutionunit="centimeter", metadata=None)
-    assert any("slice_2.tif" in note for note in open_one(tmp_path).notes)
-
-
-def test_reading_a_slice_opens_only_its_file(tmp_path: Path) -> None:
-    values = RNG.integers(0, 99, (5, 20, 30), dtype=np.uint8)
-    paths = write_slices(tmp_path, values)
-    volume = open_one(tmp_path)
-    for path in paths[:2] + paths[3:]:
-        path.unlink()
-    assert np.array_equal(volume.data[2:3, 0:20, 0:30], values[2:3])
-    with pytest.raises(SourceUnreadable, match=r"slice_3\.tif"):
-        volume.data[3:4, 0:20, 0:30]
-
-
 # ---------------------------------------------------------------------------------------------- headers
 
 
@@ -486,149 +334,7 @@ def test_imagej_raw_header_leaves_the_images_out(tmp_path: Path) -> None:
     assert len(raw.read()) == path.stat().st_size - values.nbytes
 
 
-def test_headers_of_a_folder_are_one_archive(tmp_path: Path) -> None:
-    values = np.zeros((3, 4, 5), "u1")
-    paths = write_slices(tmp_path / "run", values, description="from the microscope", metadata=None)
-    [raw] = open_one(tmp_path / "run").header.raw
-    (tmp_path / raw.name).write_bytes(raw.read())
-    assert raw.read() == raw.read()
-    with zipfile.ZipFile(tmp_path / raw.name) as archive:
-        assert archive.namelist() == [path.name for path in paths]
-        for path in paths:
-            header = archive.read(path.name)
-            assert b"from the microscope" in header
-            assert len(header) == path.stat().st_size - values[0].nbytes
-
-
-# ---------------------------------------------------------------------------------------------- damaged and hostile
-
-
-@pytest.mark.parametrize("how", ["imagej", "ome", "pages", "compressed"])
-def test_cut_stacks_say_how_much_is_good(tmp_path: Path, how: str) -> None:
-    values = RNG.integers(0, 255, (10, 30, 40), dtype=np.uint8)
-    path = tmp_path / "a.tif"
-    with tifffile.TiffWriter(path, imagej=how == "imagej", ome=how == "ome") as out:
-        if how in ("imagej", "ome"):
-            out.write(values, photometric="minisblack", metadata={"axes": "ZYX"})
-        else:
-            for one in values:
-                out.write(one, contiguous=False, compression="zlib" if how == "compressed" else None, metadata=None)
-    content = path.read_bytes()
-    assert np.array_equal(everything(open_one(path)), values)
-    path.write_bytes(content[: len(content) * 7 // 10])
-    with pytest.raises(SourceIncomplete, match=r"\d+ (of \d+ )?(pages|images)") as caught:
-        open_all(path)
-    assert caught.value.where == path.name
-    volume = open_one(path, allow_partial=True)
-    assert how != "imagej" or any("tifffile" in note for note in volume.notes)
-    whole = everything(volume)
-    if how == "ome":  # what ties the pages together stood at the end
-        whole = whole[np.newaxis]
-    assert len(whole) in ((1,) if how == "ome" else (6, 7))
-    assert np.array_equal(whole, values[: len(whole)])
-
-
-def test_circular_chain(tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, np.zeros((4, 5), "u1"), metadata=None)
-    content = bytearray(path.read_bytes())
-    first = struct.unpack("<I", content[4:8])[0]
-    entries = struct.unpack("<H", content[first : first + 2])[0]
-    content[first + 2 + 12 * entries :][:4] = b""
-    struct.pack_into("<I", content, first + 2 + 12 * entries, first)
-    path.write_bytes(content)
-    with pytest.raises(SourceUnreadable, match="circle"):
-        open_all(path)
-
-
-def hand_made(path: Path, tags: dict[int, tuple[int, int, int]], tail: bytes = b"") -> Path:
-    """Write a little-endian TIFF of one directory: code -> (type, count, value)."""
-    body = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", code, *tags[code]) for code in sorted(tags))
-    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + body + struct.pack("<I", 0) + tail)
-    return path
-
-
-PLAIN = {
-    256: (4, 1, 10), 257: (4, 1, 10), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 200), 277: (3, 1, 1),
-    278: (4, 1, 10), 279: (4, 1, 100),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {256: (4, 1, 2**31), 257: (4, 1, 2**31), 278: (4, 1, 2**31)},
-        {256: (4, 1, 2**31), 257: (4, 1, 2**31), 278: (4, 1, 2**31), 259: (3, 1, 8)},
-        {256: (4, 1, 100_000), 257: (4, 1, 100_000), 278: (4, 1, 1), 259: (3, 1, 5)},
-        {256: (4, 1, 0)},
-        {257: (4, 1, 0)},
-        {258: (3, 1, 8), 339: (3, 1, 5)},
-        {273: (4, 2**30, 8), 279: (4, 2**30, 8)},
-        {273: (4, 1, 2**32 - 1)},
-        {279: (4, 1, 0)},
-        {278: (4, 1, 0)},
-        {277: (3, 1, 60000)},
-        {322: (4, 1, 2**30), 323: (4, 1, 2**30), 324: (4, 1, 200), 325: (4, 1, 100)},
-        {259: (3, 1, 4242)},
-        {259: (3, 1, 5)},
-        {330: (4, 1, 8)},
-    ],
-)
-def test_hostile_directories_end_in_one_clear_error(tmp_path: Path, changes: dict[int, tuple[int, int, int]]) -> None:
-    path = hand_made(tmp_path / "a.tif", PLAIN | changes, RNG.bytes(400))
-    message = "a.tif"
-    try:
-        volumes = open_all(path)
-        for volume in volumes:
-            assert math.prod(volume.shape) < 1 << 24
-            everything(volume)
-    except EmstoreError as error:
-        message = str(error)
-    else:
-        # A single strip without a size, or an empty directory beside the image: what tifffile reads, we read.
-        assert set(changes) in ({278}, {279}, {330})
-        assert np.array_equal(everything(volumes[0]), tifffile.imread(path))
-    assert "a.tif" in message
-
-
-def test_strips_without_a_size_are_missing(tmp_path: Path) -> None:
-    # Two packed strips, but the table of sizes has an entry for the first only.
-    strip = zlib.compress(bytes(50))
-    changes = {259: (3, 1, 8), 278: (4, 1, 5), 273: (4, 2, 300), 279: (4, 1, len(strip))}
-    path = hand_made(tmp_path / "a.tif", PLAIN | changes)
-    start = path.stat().st_size
-    path.write_bytes(path.read_bytes() + bytes(300 - start) + struct.pack("<II", 308, 308) + strip)
-    [volume] = open_all(path)
-    assert not volume.data[0:5, :].any()
-    with pytest.raises(SourceIncomplete, match="strip or tile 1 is missing"):
-        everything(volume)
-
-
-def test_no_pages(tmp_path: Path) -> None:
-    (tmp_path / "a.tif").write_bytes(b"II*\0" + bytes(4))
-    with pytest.raises(SourceUnreadable, match="no pages"):
-        open_all(tmp_path / "a.tif")
-
-
-def test_damaged_bytes_never_surprise(tmp_path: Path) -> None:
-    tifffile.imwrite(
-        tmp_path / "a.tif", RNG.integers(0, 9, (2, 16, 16), dtype=np.uint8), compression="zlib", photometric="minisblack"
-    )
-    content, unnamed = (tmp_path / "a.tif").read_bytes(), 0
-    for seed, at in itertools.product(range(3), range(0, min(len(content), 400), 3)):
-        broken = bytearray(content)
-        broken[at] = np.random.default_rng((seed, at)).integers(0, 256)
-        (tmp_path / "b.tif").write_bytes(broken)
-        source = Source.of([tmp_path / "b.tif"])
-        if not TiffAdapter().sniff(source.items[0]):
-            continue
-        try:
-            for volume in TiffAdapter().open(source):
-                if volume.nbytes < 1 << 24:
-                    everything(volume)
-        except EmstoreError as error:
-            unnamed += "b.tif" not in str(error)
-    assert not unnamed
+# ---------------------------------------------------------------------------------------------- conformance
 
 
 class TestFiles(AdapterConformance):
@@ -661,6 +367,9 @@ class TestFiles(AdapterConformance):
         return {path.stem: np.moveaxis(values, -1, 0) if path.stem == "one" else values}
 
 
+# ---------------------------------------------------------------------------------------------- colours
+
+
 @pytest.mark.parametrize(
     ("samples", "extra", "labels"),
     [
@@ -679,12 +388,6 @@ def test_samples_of_rgb_pixels_are_named(
         tmp_path / name, values, photometric="rgb", planarconfig=planar, extrasamples=None if extra is None else [extra]
     )
     assert open_one(tmp_path / name).grid.axis("c").labels == labels
-
-
-def test_slices_in_colour_name_it(tmp_path: Path) -> None:
-    for k in range(3):
-        tifffile.imwrite(tmp_path / f"s{k}.tif", RNG.integers(0, 255, (40, 41, 3), dtype=np.uint8), photometric="rgb")
-    assert open_one(tmp_path).grid.axis("c").labels == ("red", "green", "blue")
 
 
 def test_channels_that_are_no_colours_get_no_names(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from emstore.testing import AdapterConformance
 from emstore.testing.samples import Sample
 from emstore.volume import Volume
 from emstore_adapters.video import VideoAdapter, signature
+from whole import everything
 
 ADAPTER = VideoAdapter()
 
@@ -118,10 +119,6 @@ def straight(path: Path, *, grey: bool) -> list[npt.NDArray[Any]]:
         if grey:
             return [frame.to_ndarray() for frame in frames]
         return [np.moveaxis(frame.to_ndarray(format="rgb24"), -1, 0) for frame in frames]
-
-
-def everything(volume: Volume) -> npt.NDArray[Any]:
-    return volume.data[tuple(slice(0, n) for n in volume.shape)]
 
 
 class TestVideo(AdapterConformance):

@@ -21,6 +21,7 @@ from emstore.geometry import AxisKind, Grid
 from emstore.source import Source
 from emstore.volume import ValueScale, Volume, VolumeKind
 from emstore_adapters.zarr import ZarrAdapter
+from whole import everything
 
 VALUES = np.random.default_rng(9).integers(0, 60000, (12, 20, 30), dtype=np.uint16)
 
@@ -33,10 +34,6 @@ def read(path: Path, **options: bool) -> list[Volume]:
 def sniff(path: Path) -> int:
     with Source.of([path]) as source:
         return ZarrAdapter().sniff(source.items[0])
-
-
-def everything(volume: Volume) -> Any:
-    return volume.data[tuple(slice(0, n) for n in volume.shape)]
 
 
 def tensorstore_reads(path: Path, driver: str) -> Any:
