@@ -5,27 +5,37 @@ Every column acts like one counter: around its estimated height ``t`` the likeli
 that of one atom. What makes equal columns differ by more than counting (thermal shifts, a wrong gain, blurred noise) is an
 overdispersion phi by which the logarithm is divided (quasi-likelihood, R. W. M. Wedderburn, Biometrika 61, 439, 1974).
 
-The height of a full column comes from the image itself, as a plane across it; that of one atom is a known part of it.
+A full column is a number times the metal columns around it (`beside`), which are many, bright and all there. That number, the
+shares of columns with fewer atoms, and the known parts that these have of a full one are unknown together: where columns drown
+in noise a slightly lower full height and fewer vacancies explain an image about as well. So all frames of a specimen say it
+together (`fit_mixture`), and what it leaves open is drawn (`count_atoms`).
 """
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from emstore.processors.measure.vacancies.lattice import Matrix
 
+Flags = npt.NDArray[np.bool_]
 _ROUNDS: Final = 60
 _SETTLED: Final = 1e-5
-_BURN: Final = 60
+_BURN: Final = 450
+"""Steps in which the sampler finds its stride."""
 DRAWS: Final = 400
+_EVERY: Final = 4
+"""Steps from one draw to the next."""
+_ACCEPTED: Final = 0.25
+"""Share of steps that is best taken, about (G. O. Roberts, A. Gelman & W. R. Gilks, Ann. Appl. Probab. 7, 110, 1997)."""
 _JEFFREYS: Final = 0.5
 _LEAST: Final = 1e-9
 _MOST_DEVIATION: Final = 0.9
 """Share of columns that may be anything but full, at most."""
 _PLANE: Final = 100
-"""Columns it takes to tell how the full height changes across the image."""
+"""Columns it takes to tell how heights change across the image."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +49,13 @@ class Counters:
     offset: Matrix
     """c: height of what it stands on."""
 
-    def of(self, which: npt.NDArray[np.bool_]) -> "Counters":
+    def of(self, which: npt.NDArray[Any]) -> "Counters":
         """Return some of them."""
         return Counters(self.height[which], self.rate[which], self.offset[which])
+
+    def spread(self, phi: float) -> "Counters":
+        """Return the same, less sure by an overdispersion."""
+        return Counters(self.height, self.rate / phi, self.offset)
 
     def precision(self, height: Matrix) -> Matrix:
         """Return the information about the height at heights (N, ...)."""
@@ -67,8 +81,8 @@ class Steps:
 class Mixture:
     """What the image itself says about its columns."""
 
-    full: Matrix
-    """Height of a full column at every place, shape (N,)."""
+    level: float
+    """Height of a full column, in parts of the metals beside it."""
     shares: Matrix
     """Of columns with 0, 1, ... atoms."""
     phi: float
@@ -79,32 +93,55 @@ class Mixture:
     """Log likelihood."""
 
 
-def plane(places: Matrix, shape: tuple[int, int], count: int) -> Matrix:
-    """Return what the full height may depend on at places (N, 2): a constant, and with enough columns the position."""
-    if count < _PLANE:
-        return np.ones((len(places), 1))
-    scaled = places / (np.array(shape) / 2) - 1
-    return np.concatenate([np.ones((len(places), 1)), scaled], axis=1)
+def beside(places: Matrix, heights: Matrix, at: Matrix, shape: tuple[int, int]) -> Matrix:
+    """Return the height of metal columns around other places (N, 2): a plane through theirs, or where they are few their median.
+
+    Columns that differ from it by more than three standard deviations are no measure.
+    """
+    typical = float(np.median(heights))
+    if len(heights) < _PLANE:
+        return np.full(len(at), typical)
+
+    def terms(p: Matrix) -> Matrix:
+        return np.concatenate([np.ones((len(p), 1)), p / (np.array(shape) / 2) - 1], axis=1)
+
+    basis = terms(places)
+    away = heights - typical
+    for _ in range(3):
+        good = np.abs(away) <= 3 * 1.4826 * float(np.median(np.abs(away)))
+        theta = np.asarray(np.linalg.lstsq(basis[good], heights[good], rcond=None)[0], np.float64)
+        away = heights - basis @ theta
+    return np.asarray(np.clip(terms(at) @ theta, 0.2 * typical, 5 * typical))
 
 
-def fit_mixture(counters: Counters, steps: Steps, basis: Matrix, *, phi: float | None = None) -> Mixture:
+def fit_mixture(counters: Counters, steps: Steps, metal: Matrix, *, phi: float | None = None) -> Mixture:
     """Find the full height, the share of every number of atoms and the overdispersion by expectation-maximisation.
 
     Begun from several heights, since it is not known how many columns are full; the likeliest end is taken.
 
     Parameters
     ----------
+    metal : ndarray, float64, shape (N,)
+        Height of the metals beside every column.
     phi : float, optional
         Overdispersion, if it is known.
     """
-    starts = np.quantile(counters.height, [0.5, 0.75, 0.9])
-    found = [_climb(counters, steps, basis, float(a), phi) for a in dict.fromkeys(starts.tolist()) if a > 0]
+    starts = np.quantile(counters.height / metal, [0.5, 0.75, 0.9])
+    found = [_climb(counters, steps, metal, float(a), phi) for a in dict.fromkeys(starts.tolist()) if a > 0]
     if not found:
-        flat = np.full(len(counters.height), max(float(starts[-1]), _LEAST))
-        return Mixture(flat, _start(len(steps.parts)), 1.0, np.full((len(flat), len(steps.parts)), 1 / len(steps.parts)), -np.inf)
+        kinds = len(steps.parts)
+        flat = np.full((len(counters.height), kinds), 1 / kinds)
+        return Mixture(max(float(starts[-1]), _LEAST), _start(kinds), 1.0, flat, -np.inf)
     # Ends in which hardly a column is full are the same picture with another name.
     likely = [m for m in found if 1 - m.shares[-1] < _MOST_DEVIATION] or found
     return max(likely, key=lambda m: m.total)
+
+
+def odds(counters: Counters, steps: Steps, full: Matrix, mixture: Mixture) -> Matrix:
+    """Return the probabilities of every number of atoms (N, K), the mixture being as it is."""
+    logs = counters.logs(full[:, None] * np.array(steps.parts)) / mixture.phi + np.log(np.maximum(mixture.shares, 1e-300))
+    weights = np.exp(logs - logs.max(1, keepdims=True))
+    return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
 def _start(kinds: int) -> Matrix:
@@ -113,16 +150,13 @@ def _start(kinds: int) -> Matrix:
     return shares
 
 
-def _climb(counters: Counters, steps: Steps, basis: Matrix, start: float, known_phi: float | None) -> Mixture:
+def _climb(counters: Counters, steps: Steps, metal: Matrix, start: float, known_phi: float | None) -> Mixture:
     parts = np.array(steps.parts)
-    theta = np.zeros(basis.shape[1])
-    theta[0] = start
-    shares, phi = _start(len(parts)), known_phi or 1.0
+    level, shares, phi = start, _start(len(parts)), known_phi or 1.0
     count = len(counters.height)
     probabilities, total = np.zeros((count, len(parts))), -np.inf
     for _ in range(_ROUNDS):
-        full = np.maximum(basis @ theta, _LEAST)
-        heights = full[:, None] * parts
+        heights = level * metal[:, None] * parts
         logs = counters.logs(heights) / phi + np.log(np.maximum(shares, 1e-300))
         top = logs.max(1, keepdims=True)
         weights = np.exp(logs - top)
@@ -132,26 +166,27 @@ def _climb(counters: Counters, steps: Steps, basis: Matrix, start: float, known_
         probabilities = weights / weights.sum(1, keepdims=True)
         shares = (probabilities.sum(0) + 0.1) / (count + 0.1 * len(parts))
         precision = probabilities * counters.precision(heights)
-        each = (precision * parts**2).sum(1)
-        right = basis.T @ ((precision * parts).sum(1) * counters.height)
-        theta = np.linalg.solve((basis * each[:, None]).T @ basis + 1e-12 * np.eye(len(theta)) * each.sum(), right)
-        phi = known_phi or max(1.0, _spread(counters, np.maximum(basis @ theta, _LEAST)))
+        right = float(((precision * parts).sum(1) * metal * counters.height).sum())
+        level = max(right / max(float(((precision * parts**2).sum(1) * metal**2).sum()), 1e-300), _LEAST)
+        phi = known_phi or max(1.0, _spread(counters, level * metal))
         if abs(now - total) < _SETTLED * count:
             total = now
             break
         total = now
-    return Mixture(np.maximum(basis @ theta, _LEAST), shares, phi, probabilities, total)
+    return Mixture(level, shares, phi, probabilities, total)
 
 
 def _spread(counters: Counters, full: Matrix) -> float:
     """Return by how much columns above the full height scatter more than counts would: vacancies are all below.
 
-    Two standard errors less than found: mere chance makes no overdispersion.
+    Scatter is deviance, which counts have alike above and below their mean. Two standard errors less than found: mere chance
+    makes no overdispersion.
     """
-    z = (counters.height - full) * np.sqrt(counters.precision(full))
-    above = z[z > 0] ** 2
-    if len(above) < 5:
+    high = counters.height > full
+    if high.sum() < 5:
         return 1.0
+    logs = counters.of(high).logs(np.stack([counters.height[high], full[high]], axis=1))
+    above = 2 * (logs[:, 0] - logs[:, 1])
     most = 6.25 * float(np.median(above)) / 0.455  # 2.5 standard deviations; the median of a square is 0.455
     found = float(np.minimum(above, most).mean()) / 0.957
     return float(found / (1 + 2 * np.sqrt(2 / len(above))))
@@ -159,61 +194,104 @@ def _spread(counters: Counters, full: Matrix) -> float:
 
 @dataclass(frozen=True)
 class Counted:
-    """What the columns say about all of them."""
+    """What the columns of one frame say about all of them."""
 
     probabilities: Matrix
     """Of 0, 1, ... atoms, shape (N, K), over all that is uncertain."""
-    missing: Matrix
-    """Atoms missing among those that count, one per draw, shape (draws,)."""
     lacking: Matrix
     """Columns by number of atoms among those that count, shape (draws, K)."""
 
+    @property
+    def missing(self) -> Matrix:
+        """Atoms missing among those that count, one per draw, shape (draws,)."""
+        return np.asarray(self.lacking @ np.arange(self.lacking.shape[1] - 1, -1, -1.0))
+
 
 def count_atoms(
-    counters: Counters, steps: Steps, basis: Matrix, mixture: Mixture, counts: npt.NDArray[np.bool_], seed: int
-) -> Counted:
-    """Draw the atoms of all columns, the shares, the full height and the calibration together (Gibbs sampling).
+    counters: Counters, steps: Steps, metal: Matrix, mixture: Mixture, says: Flags, counts: Flags, ends: Sequence[int], seed: int
+) -> list[Counted]:
+    """Draw the full height, the shares and the calibration together, and the atoms of all columns for each.
 
     Parameters
     ----------
-    counts : ndarray, bool, shape (N,)
-        Columns that are counted; all take part.
-    seed : int
-        The draws of the calibration are the same for the same seed and steps, whatever the image, so that frames share them.
+    says, counts : ndarray, bool, shape (N,)
+        Columns from which the unknowns are found, and those that are counted.
+    ends : sequence of int
+        Where the columns of every frame end; draws of equal number share all unknowns, whatever the frame.
 
     Notes
     -----
-    Shares have Jeffreys' prior, the full height a flat one, calibrated parts the normal one of their errors.
+    A random walk that learns its steps while it settles (H. Haario et al., Bernoulli 7, 223, 2001), the atoms summed out. Shares
+    have Jeffreys' prior, the logarithm of the full height a flat one, calibrated parts the normal one of their errors.
     """
-    chance = np.random.Generator(np.random.Philox(key=[seed, len(counters.height)]))
-    calibration = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    chance = np.random.Generator(np.random.Philox(key=[seed, len(metal)]))
     kinds = len(steps.parts)
-    centre, errors = np.array(steps.parts), np.array(steps.errors)
-    full, shares = mixture.full, mixture.shares
-    total = np.zeros((len(full), kinds))
-    missing, lacking = [], []
-    atoms = np.arange(kinds - 1, -1, -1)
-    for number in range(_BURN + DRAWS):
-        parts = centre + errors * calibration.standard_normal(kinds)
-        heights = full[:, None] * parts
-        logs = counters.logs(heights) / mixture.phi + np.log(np.maximum(shares, 1e-300))
-        weights = np.exp(logs - logs.max(1, keepdims=True))
-        weights /= weights.sum(1, keepdims=True)
-        drawn = (chance.random((len(full), 1)) > np.cumsum(weights, axis=1)[:, :-1]).sum(1)
-        shares = chance.dirichlet(np.bincount(drawn, minlength=kinds) + _JEFFREYS)
-        part = parts[drawn]
-        precision = counters.precision(full * part) / mixture.phi
-        normal = (basis * (precision * part**2)[:, None]).T @ basis
-        root = np.linalg.cholesky(normal + 1e-12 * np.trace(normal) * np.eye(len(normal)))
-        mean = np.linalg.solve(normal, basis.T @ (precision * part * counters.height))
-        theta = mean + np.linalg.solve(root.T, chance.standard_normal(len(mean)))
-        full = np.maximum(basis @ theta, _LEAST)
-        if number >= _BURN:
-            total += weights
-            tally = np.bincount(drawn[counts], minlength=kinds)
-            lacking.append(tally)
-            missing.append(int(tally @ atoms))
-    return Counted(total / DRAWS, np.array(missing, np.float64), np.array(lacking, np.float64))
+    walk = _walk(counters.of(says), steps, metal[says], mixture, chance)
+    total = np.zeros((len(metal), kinds))
+    frames = np.repeat(np.arange(len(ends)), np.diff([0, *ends]))[counts] * kinds
+    lacking = np.zeros((DRAWS, len(ends) * kinds))
+    for number, (level, shares, parts) in enumerate(walk):
+        weights = odds(counters, Steps(tuple(parts), steps.errors), level * metal, replace(mixture, shares=shares))
+        total += weights
+        drawn = (chance.random((len(metal), 1)) > np.cumsum(weights, axis=1)[:, :-1]).sum(1)
+        lacking[number] = np.bincount(frames + drawn[counts], minlength=lacking.shape[1])
+    each = lacking.reshape(DRAWS, len(ends), kinds)
+    return [Counted(part, each[:, n]) for n, part in enumerate(np.split(total / DRAWS, ends[:-1]))]
+
+
+def _walk(
+    counters: Counters, steps: Steps, metal: Matrix, mixture: Mixture, chance: np.random.Generator
+) -> Iterator[tuple[float, Matrix, Matrix]]:
+    """Yield draws of level, shares and parts."""
+    kinds = len(steps.parts)
+    centre, errors = np.array(steps.parts[:-1]), np.maximum(steps.errors[:-1], 1e-6)
+
+    def split(x: Matrix) -> tuple[float, Matrix, Matrix]:
+        logits = np.append(x[1:kinds], 0.0)
+        shares = np.exp(logits - logits.max())
+        return float(np.exp(x[0])), shares / shares.sum(), np.append(x[kinds:], 1.0)
+
+    rate, offset = counters.rate, counters.offset
+    count = rate * np.maximum(counters.height + offset, 0.0)
+
+    def likely(x: Matrix) -> float:
+        level, shares, parts = split(x)
+        if shares[-1] < 1 - _MOST_DEVIATION:
+            return -np.inf
+        heights = (level * parts)[:, None] * metal
+        logs = count * np.log(np.maximum(heights + offset, _LEAST)) - rate * heights
+        top = logs.max(0)
+        data = float(top.sum() + np.log(shares @ np.exp(logs - top)).sum())
+        prior = _JEFFREYS * np.log(np.maximum(shares, 1e-300)).sum() - 0.5 * (((parts[:-1] - centre) / errors) ** 2).sum()
+        return data + float(prior)
+
+    # About the spread that each would have if all atoms were known: the least there can be.
+    precision = mixture.probabilities * counters.precision(mixture.level * metal[:, None] * np.array(steps.parts))
+    known = (precision * (mixture.level * metal[:, None]) ** 2).sum(0)
+    scale = np.concatenate([
+        [1 / np.sqrt(known[-1] + 1.0)],
+        1 / np.sqrt(len(metal) * mixture.shares[:-1] + 1.0),
+        1 / np.sqrt(1 / errors**2 + known[:-1]),
+    ])  # fmt: skip
+    shares = np.maximum(mixture.shares, 1e-6)
+    x = np.concatenate([[np.log(mixture.level)], np.log(shares[:-1] / shares[-1]), centre])
+    stride, root = 2.4 / np.sqrt(len(x)), np.diag(scale)
+    now, visited = likely(x), []
+    for number in range(_BURN + DRAWS * _EVERY):
+        other = x + stride * root @ chance.standard_normal(len(x))
+        then = likely(other)
+        taken = float(np.exp(min(0.0, then - now)))
+        if chance.random() < taken:
+            x, now = other, then
+        if number < _BURN:
+            visited.append(x)
+            stride *= float(np.exp((taken - _ACCEPTED) / np.sqrt(1 + number / 10)))
+            if number in (_BURN // 3, 2 * _BURN // 3):
+                spread = np.cov(np.array(visited[number // 2 :]).T)
+                root = np.linalg.cholesky(spread + np.diag((0.1 * scale) ** 2))
+                stride = 2.4 / np.sqrt(len(x))
+        elif (number - _BURN) % _EVERY == 0:
+            yield split(x)
 
 
 def best_calls(vacant: Matrix) -> npt.NDArray[np.bool_]:

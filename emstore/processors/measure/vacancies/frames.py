@@ -9,13 +9,14 @@ import numpy as np
 from pydantic import Field
 
 from emstore.errors import InvalidInput
+from emstore.geometry.axes import AxisKind
 from emstore.operation import Operation
 from emstore.processor import Params
 from emstore.processors.measure.frames import Frames
 from emstore.processors.measure.slices import plain
 from emstore.processors.measure.vacancies.calibration import steps_for
 from emstore.processors.measure.vacancies.lattice import Matrix, Unusable
-from emstore.processors.measure.vacancies.template import Asked, Sites, find_sites
+from emstore.processors.measure.vacancies.template import Asked, Fitted, Sites, decide, fit_image
 from emstore.processors.measure.vacancies.two_sublattice import Separations, find_two_sublattices
 from emstore.table import Column, Table
 from emstore.volume import Volume, VolumeKind
@@ -78,6 +79,12 @@ class VacanciesParams(Params):
         lt=1,
         description="Least height of a peak in the smoothed image, in parts of its range (two_sublattice).",
     )
+    frames: Literal["one specimen", "apart"] = Field(
+        default="one specimen",
+        description="Frames show one specimen, taken alike but for dose, turn and place: they say together which share of columns"
+        " lacks atoms and how high full columns are beside the metal's, which a single noisy frame hardly tells; or every frame "
+        "says so for itself. Channels never share (template).",
+    )
     seed: int = Field(default=0, ge=0, lt=2**63, description="What the draws behind probabilities and intervals come from.")
 
 
@@ -86,8 +93,8 @@ class Vacancies:
 
     ``template``: the hexagonal lattice is found in the image (`lattice`), the mean cell shows where metal and chalcogen are and
     what a column looks like (`shapes`), all heights are fitted at once with Poisson weights (`joint`), and every site is told
-    full, single or none by its likelihood (`atoms`), heights being calibrated by the image's own full columns and the known part
-    that one atom is of two (`calibration`).
+    full, single or none by its likelihood (`atoms`), heights being calibrated by the full columns of all frames, beside the
+    metals around them, and the known part that one atom is of two (`calibration`).
 
     ``two_sublattice``: columns are counted and compared with the composition MX2, as is done with Atomap (M. Nord et al., Adv.
     Struct. Chem. Imaging 3, 9, 2017); only whole columns can be missing.
@@ -97,7 +104,7 @@ class Vacancies:
     """
 
     name: ClassVar[str] = "measure.vacancies"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     summary: ClassVar[str] = "Count chalcogen vacancies of MX2 monolayers site by site, with a percentage and its interval"
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     params: ClassVar[type[Params]] = VacanciesParams
@@ -129,8 +136,8 @@ class Vacancies:
                 invert=params.invert,
                 edge=params.edge,
                 edges=params.edges,
-                seed=params.seed,
             ),
+            channels=tuple(axis.kind is AxisKind.CHANNEL for axis in volume.grid.axes[:-2]),
             unit="electron" if volume.attributes.get("quantity") == "electrons" else None,
             source=source,
         )
@@ -143,6 +150,14 @@ class Vacancies:
             work_bytes=_PIXEL_BYTES + _FIXED_BYTES / frame,
             seed=params.seed,
         )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A frame whose sites are to be decided with those of others."""
+
+    number: int
+    fitted: Fitted
 
 
 @dataclass(frozen=True)
@@ -172,14 +187,16 @@ class _Pass:
     frames: Frames
     params: VacanciesParams
     asked: Asked
+    channels: tuple[bool, ...]
+    """Which of the axes before y and x are channels."""
     unit: str | None
     source: str
 
-    def measure(self, number: int, frame: Matrix) -> _Part:
+    def measure(self, number: int, frame: Matrix) -> "_Fit | _Part":
         """Return what a frame says."""
         try:
             if self.params.method == "template":
-                return _of_template(number, find_sites(frame, self.asked))
+                return _Fit(number, fit_image(frame, self.asked))
             return self._of_two(number, frame)
         except Unusable as why:
             return _Part(number, np.zeros((0, len(_NAMES))), np.zeros(0), 0, np.zeros(0), str(why))
@@ -211,8 +228,23 @@ class _Pass:
         )  # fmt: skip
         return _Part(number, rows, np.array([missing]), 2 * found.metal_count, np.zeros(0), None, facts)
 
-    def finish(self, parts: list[_Part]) -> Table:
+    def _decided(self, said: "list[_Fit | _Part]") -> list[_Part]:
+        """Return what frames say, those of one specimen together."""
+        together: dict[Any, list[_Fit]] = {}
+        for one in said:
+            if isinstance(one, _Fit):
+                place = np.unravel_index(one.number, self.frames.leading) if self.frames.leading else ()
+                channel = tuple(int(n) for n, told in zip(place, self.channels, strict=True) if told)
+                together.setdefault(channel if self.params.frames == "one specimen" else one.number, []).append(one)
+        parts = [one for one in said if isinstance(one, _Part)]
+        for fits in together.values():
+            sites = decide([one.fitted for one in fits], seed=self.params.seed)
+            parts += [_of_template(one.number, each) for one, each in zip(fits, sites, strict=True)]
+        return sorted(parts, key=lambda part: part.number)
+
+    def finish(self, said: "list[_Fit | _Part]") -> Table:
         """Return the table."""
+        parts = self._decided(said)
         rows = np.concatenate([part.rows for part in parts])
         of = dict(zip(_NAMES, rows.T, strict=True))
         kinds = np.array(["chalcogen", "chalcogen 1", "chalcogen 2"])
@@ -254,7 +286,8 @@ class _Pass:
     def _notes(self, parts: list[_Part]) -> list[str]:
         notes = []
         if self.params.method == "template":
-            notes.append(f"{self.source}; two are what the full columns of each frame have")
+            whose = "all frames, beside the metals around them," if self.params.frames == "one specimen" else "each frame"
+            notes.append(f"{self.source}; two are what the full columns of {whose} have")
             notes.append("percentages are of chalcogen atoms, with the interval that holds 95 % of the probability")
         else:
             notes.append(
@@ -276,7 +309,7 @@ class _Pass:
 def _figures(parts: list[_Part]) -> dict[str, Any]:
     """Return the figures of one frame or of several together.
 
-    Draws of equal number share their calibration, so that its error is not averaged away over frames.
+    Draws of equal number share all that frames of one specimen share, so that its error is not averaged away over them.
     """
     atoms = sum(part.atoms for part in parts)
     if not atoms:
@@ -307,26 +340,26 @@ def _together(kinds: list[Matrix]) -> Matrix:
 
 
 def _of_template(number: int, sites: Sites) -> _Part:
-    chances = sites.counted.probabilities
-    rows = np.full((len(sites.places), len(_NAMES)), np.nan)
+    fitted, chances = sites.fitted, sites.counted.probabilities
+    rows = np.full((len(fitted.places), len(_NAMES)), np.nan)
     rows[:, 0] = number
-    rows[:, 1:3] = sites.places
-    rows[:, 3] = sites.sublattice
-    rows[:, 4], rows[:, 5] = sites.amplitude, sites.error
+    rows[:, 1:3] = fitted.places
+    rows[:, 3] = fitted.sublattice
+    rows[:, 4], rows[:, 5] = fitted.amplitude, fitted.error
     rows[:, 6] = chances @ np.arange(chances.shape[1])
     rows[:, 7 : 7 + chances.shape[1]] = chances
     rows[:, 10] = sites.called
-    rows[:, 11] = sites.at_edge
-    rows[:, 12] = sites.counts
+    rows[:, 11] = fitted.at_edge
+    rows[:, 12] = fitted.counts
     facts = (
-        ("phase", sites.phase), ("lattice_constant", sites.lattice.constant),
-        ("metal", "brighter" if sites.brighter else "dimmer"),
-        ("called", int((sites.called[sites.counts] < sites.atoms).sum())), ("full_amplitude", sites.full),
-        ("overdispersion", sites.phi), ("clearness", sites.clearness),
+        ("phase", fitted.phase), ("lattice_constant", fitted.lattice.constant),
+        ("metal", "brighter" if fitted.brighter else "dimmer"),
+        ("called", int((sites.called[fitted.counts] < fitted.atoms).sum())), ("full_amplitude", sites.full),
+        ("overdispersion", fitted.phi), ("clearness", fitted.clearness),
     )  # fmt: skip
     counted = sites.counted
-    atoms = int(sites.counts.sum()) * sites.atoms
-    return _Part(number, rows, counted.missing, atoms, counted.lacking.mean(0), None, facts, sites.notes)
+    atoms = int(fitted.counts.sum()) * fitted.atoms
+    return _Part(number, rows, counted.missing, atoms, counted.lacking.mean(0), None, facts, fitted.notes)
 
 
 __all__ = ["Vacancies", "VacanciesParams"]

@@ -1,4 +1,4 @@
-"""The lattice-template method for one image: lattice, mean cell, joint heights, atoms."""
+"""The lattice-template method: every image by itself is fitted, and images of one specimen are decided together."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,13 +11,15 @@ import numpy.typing as npt
 from emstore.processors.measure.vacancies.atoms import (
     Counted,
     Counters,
+    Flags,
     Mixture,
     Steps,
+    beside,
     best_calls,
     count_atoms,
     fit_mixture,
-    plane,
-)  # fmt: skip
+    odds,
+)
 from emstore.processors.measure.vacancies.joint import Windows, fit_heights, refine_places, windows
 from emstore.processors.measure.vacancies.lattice import Lattice, Matrix, Unusable, find_lattice
 from emstore.processors.measure.vacancies.shapes import MeanCell, brightest, fit_cell, mean_cell
@@ -66,12 +68,11 @@ class Asked:
     """Chalcogens nearer to the border are at the edge, pixels; left out: the reach of a column."""
     edges: Literal["exclude", "wrap", "all"] = "exclude"
     """Which sites count: away from all borders, from the bottom and right one, or all."""
-    seed: int = 0
 
 
 @dataclass(frozen=True)
-class Sites:
-    """The chalcogen sites of one image, from top to bottom."""
+class Fitted:
+    """The chalcogen sites of one image, from top to bottom, and what they look like."""
 
     places: Matrix
     """y, x, pixels, shape (N, 2)."""
@@ -80,31 +81,83 @@ class Sites:
     amplitude: Matrix
     """Height from the joint fit, in the image's values, shape (N,)."""
     error: Matrix
-    counted: Counted
-    called: npt.NDArray[np.int64]
-    """Atoms each column is said to have, for the highest F1."""
-    at_edge: npt.NDArray[np.bool_]
-    inside: npt.NDArray[np.bool_]
-    """Surrounded by metal columns that are there; no others are counted."""
-    counts: npt.NDArray[np.bool_]
-    atoms: int
-    """Of a full column."""
+    at_edge: Flags
+    says: Flags
+    """Whole and surrounded by metal columns: those from which the share of vacancies is found."""
+    counts: Flags
+    """Surrounded by metal columns that are there, and not at the edge."""
+    counters: Counters
+    """Overdispersion included."""
+    metal: Matrix
+    """Height of the metals beside every site, in the counters' unit, shape (N,)."""
+    unit: float
+    """The image's values per unit of the counters' heights."""
+    steps: Steps
     phase: Phase
     lattice: Lattice
     metals: Matrix
     """Places of the metal columns, shape (M, 2)."""
     brighter: bool
     """The metal is the brighter of the two."""
-    full: float
-    """Mean height of a full column, in the image's values."""
     phi: float
     clearness: float
     """Distance between full and one atom less, in standard errors of a typical column."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def atoms(self) -> int:
+        """Of a full column."""
+        return len(self.steps.parts) - 1
 
-def find_sites(image: Matrix, asked: Asked) -> Sites:
-    """Evaluate one image.
+
+@dataclass(frozen=True)
+class Sites:
+    """How many atoms the sites of one image have."""
+
+    fitted: Fitted
+    counted: Counted
+    called: npt.NDArray[np.int64]
+    """Atoms each column is said to have, for the highest F1."""
+    full: float
+    """Mean height of a full column, in the image's values."""
+
+
+def decide(images: Sequence[Fitted], *, seed: int = 0) -> list[Sites]:
+    """Say how many atoms the sites of images of one specimen have.
+
+    The images share the shares of vacancies, and how high a full column is beside its metals; those of another phase, or in which
+    the other sublattice is the brighter, are decided by themselves.
+
+    Parameters
+    ----------
+    images : sequence of Fitted
+        Taken alike but for dose, turn and place.
+    """
+    found: dict[int, Sites] = {}
+    for kind in dict.fromkeys((one.phase, one.brighter) for one in images):
+        alike = [n for n, one in enumerate(images) if (one.phase, one.brighter) == kind]
+        found.update(zip(alike, _decided([images[n] for n in alike], seed), strict=True))
+    return [found[n] for n in range(len(images))]
+
+
+def _decided(images: Sequence[Fitted], seed: int) -> list[Sites]:
+    counters = Counters(
+        *(np.concatenate([getattr(one.counters, name) for one in images]) for name in ("height", "rate", "offset"))
+    )
+    metal, says, counts = (np.concatenate([getattr(one, name) for one in images]) for name in ("metal", "says", "counts"))
+    ends = np.cumsum([len(one.places) for one in images]).tolist()
+    steps = images[0].steps
+    mixture = fit_mixture(counters.of(says), steps, metal[says], phi=1.0)
+    counted = count_atoms(counters, steps, metal, mixture, says, counts, ends, seed)
+    called = np.split(_calls(np.concatenate([each.probabilities for each in counted]), counts), ends[:-1])
+    return [
+        Sites(one, each, calls, one.unit * mixture.level * float(one.metal.mean()))
+        for one, each, calls in zip(images, counted, called, strict=True)
+    ]
+
+
+def fit_image(image: Matrix, asked: Asked) -> Fitted:
+    """Fit one image.
 
     Parameters
     ----------
@@ -147,7 +200,7 @@ def find_sites(image: Matrix, asked: Asked) -> Sites:
         metal, said = _which_metal(frame, steps, asked)
         chalcogens = [1 - metal]
         notes += said
-    counters, mixture, basis = _mean_field(frame, metal, chalcogens, steps)
+    counters, beneath, mixture = _mean_field(frame, metal, chalcogens, steps)
     joined = np.concatenate([places[n] for n in chalcogens])
     seen = np.concatenate([laid[n].seen for n in chalcogens])
     # The metal's own lattice says where there is a crystal at all.
@@ -164,37 +217,35 @@ def find_sites(image: Matrix, asked: Asked) -> Sites:
     counts = within & inside & ~{"exclude": at_edge, "wrap": far, "all": np.zeros_like(far)}[asked.edges]
     if counts.sum() < _LEAST_COLUMNS:
         raise Unusable(f"too few columns: {int(counts.sum())} chalcogen columns away from the edge")
-    precision = counters.precision(mixture.full) / mixture.phi
-    clear = float(np.median(((1 - steps.parts[-2]) * mixture.full * np.sqrt(precision))[counts]))
+    counters = counters.spread(mixture.phi)
+    full = mixture.level * beneath
+    clear = float(np.median(((1 - steps.parts[-2]) * full * np.sqrt(counters.precision(full)))[counts]))
     if clear < _NOISY:
         raise Unusable(f"too noisy: one atom less is {clear:.1f} standard errors of a column, at least {_NOISY} are needed")
-    result = count_atoms(counters, steps, basis, mixture, counts, asked.seed)
-    called = _calls(result.probabilities, counts)
     order = np.flatnonzero(within)
     order = order[np.lexsort((joined[order, 1].round(6), joined[order, 0].round(6)))]
     amplitude = np.concatenate([heights[n] for n in chalcogens])
     error = np.concatenate([errors[n] for n in chalcogens]) * np.sqrt(mixture.phi)
     sublattice = np.concatenate([np.full(len(places[n]), i + 1) for i, n in enumerate(chalcogens)])
-    sign = -1.0 if asked.invert else 1.0
-    return Sites(
-        joined[order], sublattice[order], sign * unit * amplitude[order], unit * error[order],
-        replace(result, probabilities=result.probabilities[order]), called[order], at_edge[order], inside[order], counts[order],
-        len(steps.parts) - 1, phase, lattice, places[metal], metal == 0, sign * unit * float(mixture.full.mean()),
-        mixture.phi, clear, tuple(notes),
+    signed = -unit if asked.invert else unit
+    return Fitted(
+        joined[order], sublattice[order], signed * amplitude[order], unit * error[order], at_edge[order],
+        (inside & (seen > _WHOLE))[order], counts[order], counters.of(order), beneath[order], signed, steps, phase, lattice,
+        places[metal], metal == 0, mixture.phi, clear, tuple(notes),
     )  # fmt: skip
 
 
-def _from_coarse(image: Matrix, size: int, asked: Asked) -> Sites:
-    """Evaluate an image after adding up squares of pixels: counts stay counts, and what a column is is known as well."""
+def _from_coarse(image: Matrix, size: int, asked: Asked) -> Fitted:
+    """Fit an image after adding up squares of pixels: counts stay counts, and what a column is is known as well."""
     height, width = (n // size * size for n in image.shape)
     added = image[:height, :width].reshape(height // size, size, width // size, size).sum((1, 3))
-    found = find_sites(added, replace(asked, edge=None if asked.edge is None else asked.edge / size))
+    found = fit_image(added, replace(asked, edge=None if asked.edge is None else asked.edge / size))
     middle, area = (size - 1) / 2, size**2
     lattice = found.lattice.moved(found.lattice.coefficients * size)
     lattice.coefficients[0] += middle
     return replace(
         found, places=found.places * size + middle, metals=found.metals * size + middle, lattice=lattice,
-        amplitude=found.amplitude / area, error=found.error / area, full=found.full / area,
+        amplitude=found.amplitude / area, error=found.error / area, unit=found.unit / area,
     )  # fmt: skip
 
 
@@ -311,11 +362,9 @@ def _which_metal(frame: _Frame, steps: Steps, asked: Asked) -> tuple[int, list[s
         return (0 if asked.metal == "brighter" else 1), []
     found = []
     for n in (0, 1):
-        counters, mixture, _ = _mean_field(frame, 1 - n, [n], steps, rounds=1)
+        counters, beneath, mixture = _mean_field(frame, 1 - n, [n], steps, rounds=1)
         seen = frame.laid[n].seen > _WHOLE
-        none = fit_mixture(
-            counters.of(seen), Steps((1.0,), (0.0,)), plane(frame.places[n], _shape(frame), len(seen))[seen], phi=mixture.phi
-        )
+        none = fit_mixture(counters.of(seen), Steps((1.0,), (0.0,)), beneath[seen], phi=mixture.phi)
         vacant = int((mixture.probabilities[seen, -1] < 0.5).sum())
         found.append(vacant if mixture.total - none.total > _DECIDED else 0)
     # Chalcogens are lost far more easily than metal atoms.
@@ -332,28 +381,27 @@ def _shape(frame: _Frame) -> tuple[int, int]:
 
 def _mean_field(
     frame: _Frame, metal: int, chalcogens: Sequence[int], steps: Steps, rounds: int = _MEAN_FIELD
-) -> tuple[Counters, Mixture, Matrix]:
+) -> tuple[Counters, Matrix, Mixture]:
     """Classify every chalcogen with its neighbours at what they are expected to be, again and again.
 
     Knowing that metals are alike and chalcogens one of few tells more than free heights do: what a free neighbour could take
-    over is not lost to noise.
+    over is not lost to noise. Returned are the chalcogens as counters, the height of the metals beside each, and their mixture.
     """
     flat = np.append(np.where(frame.known, frame.data, 0.0).ravel(), 0.0)
     expected = np.append(frame.expected, 0.0)
     believed = [h.copy() for h in frame.heights]
-    whole = frame.laid[metal].seen > 0.5
     own = frame.heights[metal]
-    typical = float(np.median(own[whole])) if whole.any() else float(np.median(own))
+    whole = frame.laid[metal].seen > _WHOLE
+    if not whole.any():
+        whole[:] = True
     noise = frame.errors[metal] ** 2
-    spread = (
-        max(0.0, (1.4826 * float(np.median(np.abs(own[whole] - typical)))) ** 2 - float(np.median(noise[whole])))
-        if whole.any()
-        else 0.0
-    )
-    expected = _put(frame, expected, believed, metal, typical + spread / (spread + noise) * (own - typical))
     places = np.concatenate([frame.places[n] for n in chalcogens])
+    around = np.concatenate([frame.places[metal], places])
+    typical, beneath = np.split(beside(frame.places[metal][whole], own[whole], around, _shape(frame)), [len(own)])
+    away = own - typical
+    spread = max(0.0, (1.4826 * float(np.median(np.abs(away[whole])))) ** 2 - float(np.median(noise[whole])))
+    expected = _put(frame, expected, believed, metal, typical + spread / (spread + noise) * away)
     seen = np.concatenate([frame.laid[n].seen for n in chalcogens]) > _WHOLE
-    basis = plane(places, _shape(frame), len(places))
     start = np.concatenate([frame.heights[n] for n in chalcogens])
     full = np.full(len(start), float(np.median(start[seen])) if seen.any() else float(np.median(start)))
     mixture: Mixture | None = None
@@ -365,25 +413,16 @@ def _mean_field(
             parts.append(_counters(frame.laid[n], flat, expected, believed[n], full[first:last], steps.parts[-2]))
             first = last
         counters = Counters(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("height", "rate", "offset")))
-        mixture = _spread_over(fit_mixture(counters.of(seen), steps, basis[seen]), counters, steps, basis, seen)
-        full = mixture.full
-        mean = (mixture.probabilities * full[:, None] * np.array(steps.parts)).sum(1)
+        mixture = fit_mixture(counters.of(seen), steps, beneath[seen])
+        full = mixture.level * beneath
+        mean = full * (odds(counters, steps, full, mixture) @ np.array(steps.parts))
         first = 0
         for n in chalcogens:
             last = first + len(frame.places[n])
             expected = _put(frame, expected, believed, n, mean[first:last])
             first = last
     assert mixture is not None
-    return counters, mixture, basis
-
-
-def _spread_over(mixture: Mixture, counters: Counters, steps: Steps, basis: Matrix, seen: npt.NDArray[np.bool_]) -> Mixture:
-    """Return the mixture for all columns, found from those that are seen."""
-    theta = np.linalg.lstsq(basis[seen], mixture.full, rcond=None)[0]
-    full = np.maximum(basis @ theta, 1e-9)
-    logs = counters.logs(full[:, None] * np.array(steps.parts)) / mixture.phi + np.log(np.maximum(mixture.shares, 1e-300))
-    weights = np.exp(logs - logs.max(1, keepdims=True))
-    return replace(mixture, full=full, probabilities=weights / weights.sum(1, keepdims=True))
+    return counters, beneath, replace(mixture, probabilities=odds(counters, steps, full, mixture))
 
 
 def _put(frame: _Frame, expected: Matrix, believed: list[Matrix], kind: int, heights: Matrix) -> Matrix:

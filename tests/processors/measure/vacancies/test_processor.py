@@ -8,6 +8,8 @@ import pytest
 from columns import image
 from emstore.blocks.compute import evaluate
 from emstore.errors import InvalidInput
+from emstore.geometry import Axis
+from emstore.geometry.axes import AxisKind
 from emstore.processors.measure import Vacancies
 from emstore.table import Table
 from emstore.testing import ProcessorConformance, operations
@@ -51,6 +53,23 @@ def test_one_row_per_site_and_unusable_frames_by_name() -> None:
     assert table.summary["percent_low"] <= 100 * true / (2 * sites) + 1e-9
     assert table.summary["percent_high"] >= 100 * true / (2 * sites) - 1e-9
     assert [frame["frame"] for frame in table.summary["per_frame"]] == [0, 2]
+
+
+def test_frames_share_unless_they_are_apart_or_channels() -> None:
+    layers = [monolayer((110, 110), seed=seed, dose=3_000.0) for seed in (1, 2)]
+    frames = np.stack([layer.counted(0) for layer in layers]).astype(np.uint16)
+    alone = [counted(image(frame)) for frame in frames]
+    apart, together = counted(image(frames), frames="apart"), counted(image(frames))
+    y, x = image(frames).grid.axes[-2:]
+    attributes = {"quantity": "electrons"}
+    channels = counted(volume("c", frames, Axis("c", 2, AxisKind.CHANNEL), y, x, attributes=attributes))
+    by_itself = np.concatenate([table.columns["probability_2"].values for table in alone])
+    np.testing.assert_array_equal(apart.columns["probability_2"].values, by_itself)
+    np.testing.assert_array_equal(channels.columns["probability_2"].values, by_itself)
+    assert np.abs(together.columns["probability_2"].values - by_itself).max() > 0.01
+    assert any("all frames" in note for note in together.notes)
+    widths = [one["percent_high"] - one["percent_low"] for table in alone for one in table.summary["per_frame"]]
+    assert together.summary["percent_high"] - together.summary["percent_low"] < np.mean(widths)
 
 
 def test_edge_rules() -> None:
