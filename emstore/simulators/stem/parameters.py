@@ -91,7 +91,8 @@ class StemParams(Params):
         1,
         ge=1,
         le=32,
-        description="PRISM: every how many-th plane wave. 1 is exact; more are cheaper by its square and off by some % (3 "
-        "to 16 % rms of an image's spread in windows of 10-15 angstrom); null: as many as leave 12 angstrom + the probe's cone",
+        description="PRISM: every how many-th plane wave. 1 is exact; more are cheaper by its square and off by what abTEM's own "
+        "are (1 to 5 % rms of an image's spread in windows of 11-16 angstrom, 20 % where a detector begins at the aperture's "
+        "edge); null: as many as leave 12 angstrom + the probe's cone",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="what all chance comes from")
