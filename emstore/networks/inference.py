@@ -126,7 +126,7 @@ class KerasNetwork:
         if self.network.architecture == autoencoder.NAME:
             depth = self.network.settings["depth"]
             last = [layer for layer in self.model.layers if "max_pooling" in layer.name][depth - 1]
-            self.encoder = keras().Model(self.model.inputs, last.output)
+            self.encoder = keras().Model(self.model.input, last.output)
 
     def __call__(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return denoised images: (n, y, x), float32."""

@@ -36,7 +36,14 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in BACKENDS:
         command = [sys.executable, SUPPORT / "network_driver.py", folder, *ARCHITECTURES]
         threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-        environment = {**os.environ, **threads, "KERAS_BACKEND": name, "PYTHONPATH": str(SUPPORT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {
+            **os.environ,
+            **threads,
+            "KERAS_BACKEND": name,
+            "PYTHONPATH": str(SUPPORT),
+            "PYTHONWARNINGS": "error::UserWarning",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
         running[name] = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     said = {name: process.communicate(timeout=300)[1] for name, process in running.items()}
     for name, process in running.items():
