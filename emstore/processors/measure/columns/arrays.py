@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from emstore.operation import Array
 
-_CPU_PIXELS: Final = 1 << 16
+_CPU_PIXELS: Final = 1 << 17
 """Pixels of columns' windows that are worked on at a time: what stays in a processor's cache."""
 _DEVICE_PIXELS: Final = 1 << 22
 
@@ -55,6 +55,11 @@ def sums(index: Array, values: Array, size: int) -> Array:
         return np.bincount(index.ravel(), values.ravel(), size)
     total = zeros((size,), values)
     return total.index_put_((index.reshape(-1),), values.reshape(-1), accumulate=True)
+
+
+def true(values: Array) -> Array:
+    """Return where values of one dimension are true, int64."""
+    return np.flatnonzero(values) if isinstance(values, np.ndarray) else values.nonzero()[:, 0]
 
 
 def maximum(values: Array, least: float) -> Array:

@@ -11,29 +11,29 @@ from typing import Final
 from emstore.operation import Array
 from emstore.processors.measure.columns.arrays import double, maximum, namespace, zeros
 from emstore.processors.measure.columns.cells import Cells
-from emstore.processors.measure.columns.gaussians import AMPLITUDE, PARAMETERS, expected, information
+from emstore.processors.measure.columns.gaussians import AMPLITUDE, PARAMETERS, information
 
 _ENTRIES: Final = 1 << 19
 """Matrix entries that are inverted at a time."""
 
 
-def cramer_rao_bound(cells: Cells, theta: Array) -> Array:
+def cramer_rao_bound(cells: Cells, theta: Array, variance: Array) -> Array:
     """Return the least standard deviation that an unbiased estimate of every parameter can have from Poisson counts.
 
     Parameters
     ----------
     cells : Cells
-        The pixels that are counted.
     theta : array, float64, shape (N, 5)
         True parameters, in pixels and electrons.
+    variance : array, float64, shape (pixels,)
+        Of every pixel's counts, which is what they are expected to be; infinite at pixels that do not count.
 
     Returns
     -------
     array, float64, shape (N, 5)
         In the parameters' units; infinite where the counts tell nothing.
     """
-    fisher = information(cells, theta, _inverse(cells, expected(cells, theta)))
-    return namespace(theta).sqrt(_variances(cells, fisher, None))
+    return namespace(theta).sqrt(_variances(cells, information(cells, theta, _inverse(variance)), None))
 
 
 def least_squares_errors(cells: Cells, theta: Array, variance: Array) -> Array:
@@ -44,8 +44,8 @@ def least_squares_errors(cells: Cells, theta: Array, variance: Array) -> Array:
     cells : Cells
     theta : array, float64, shape (N, 5)
         The fit.
-    variance : array, float64, shape (pixels + 1,)
-        Of every pixel's noise.
+    variance : array, float64, shape (pixels,)
+        Of every pixel's noise; infinite at pixels that do not count.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def least_squares_errors(cells: Cells, theta: Array, variance: Array) -> Array:
         Square roots of the diagonal of ``H^-1 K H^-1``, H the normal equations' matrix, K the same weighted with the variance.
     """
     xp = namespace(theta)
-    used = cells.owner < cells.count
+    used = xp.isfinite(variance)
     normal = information(cells, theta, double(used))
     noise = information(cells, theta, xp.where(used, variance, 0.0))
     return xp.sqrt(_variances(cells, normal, noise))
@@ -61,15 +61,13 @@ def least_squares_errors(cells: Cells, theta: Array, variance: Array) -> Array:
 
 def amplitude_errors(cells: Cells, theta: Array, variance: Array) -> Array:
     """Return roughly the standard error of every amplitude, shape (N,): as if each column's neighbours were known."""
-    xp = namespace(theta)
-    own = information(cells, theta, _inverse(cells, variance))[:, :1]
-    alone = replace(cells, neighbours=cells.neighbours[:, :1], present=cells.present[:, :1])
-    return xp.sqrt(_variances(alone, own, None))[:, AMPLITUDE]
+    itself = cells.neighbours[:, :1]
+    alone = replace(cells, neighbours=itself, present=cells.present[:, :1], reverse=itself)
+    return cramer_rao_bound(alone, theta, variance)[:, AMPLITUDE]
 
 
-def _inverse(cells: Cells, mu: Array) -> Array:
-    xp = namespace(mu)
-    return xp.where((cells.owner < cells.count) & (mu > 0), 1 / maximum(mu, 1e-300), 0.0)
+def _inverse(variance: Array) -> Array:
+    return namespace(variance).where(variance > 0, 1 / maximum(variance, 1e-300), 0.0)
 
 
 def _variances(cells: Cells, matrix: Array, noise: Array | None) -> Array:
@@ -94,7 +92,7 @@ def _variances(cells: Cells, matrix: Array, noise: Array | None) -> Array:
         if noise is None:
             variance = xp.einsum("nii->ni", solution[:, :PARAMETERS])
         else:
-            variance = xp.einsum("nai,nab,nbi->ni", solution, _neighbourhood(cells, part, noise), solution)
+            variance = (solution * (_neighbourhood(cells, part, noise) @ solution)).sum(1)
         told = (known[:, :PARAMETERS] > 0) & (variance > 0)
         found.append(xp.where(told, variance, float("inf")))
     return xp.concatenate(found)

@@ -7,73 +7,125 @@ value is the sum over all windows it lies in.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from emstore.operation import Array
-from emstore.processors.measure.columns.arrays import like, namespace, window_pixels
+from emstore.processors.measure.columns.arrays import double, like, namespace, true, window_pixels
 
 _MOST_NEIGHBOURS: Final = 13
 WIDTHS: Final = 4.5
 """Half a window in standard deviations: a Gaussian is 4e-5 of its amplitude there."""
 _COUPLED: Final = 8.0
-"""Columns further apart than this many standard deviations share no information about each other worth telling: the product of
-their Gaussians is 1e-7 of its value for one column."""
+"""Columns further apart than this many standard deviations share no information about each other worth telling: what is known
+of a place is correlated by 2e-3 then, which changes a variance by the square of that."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells, windows and neighbours of N columns in one image, as arrays of NumPy or torch."""
+    """Cells, windows and neighbours of N columns in one image, as arrays of NumPy or torch.
+
+    The pixels of a fit are numbered: those of the whole image in array order, or fewer of them (`take`).
+    """
 
     shape: tuple[int, int]
     """Of the image, (rows, columns)."""
     half: int
-    """Half a window: it has ``2 half + 1`` pixels along each side."""
+    """Half a window: it has ``2 half + 1`` pixels along each side, or as many as the image has."""
+    cell_half: int
+    """Half the square that holds any cell."""
     rows: Array
-    """Row of every window's middle, int64, shape (N,)."""
+    """Row of every column's middle, int64, shape (N,)."""
     columns: Array
-    """Column of every window's middle, int64, shape (N,)."""
+    """Column of every column's middle, int64, shape (N,)."""
     owner: Array
-    """The column whose cell a pixel is in, N for none, int64, shape (pixels + 1,): the last stands for all outside the image."""
+    """The column whose cell a pixel is in, N for none, int64, shape (pixels,)."""
     neighbours: Array
     """Columns that share pixels with each, itself first, int64, shape (N, k); rows with fewer are filled up with itself."""
     present: Array
     """1 where `neighbours` names one, 0 where it is filled up, float64, shape (N, k)."""
     reverse: Array
     """For neighbour m of n, where n stands in the row of m, as an index into the flattened (N, k), int64, shape (N, k)."""
+    number: Array | None = None
+    """Number of every pixel of the image, int64; ``None`` where that is its place in array order."""
 
     @property
     def count(self) -> int:
         """Number of columns, N."""
         return int(self.rows.shape[0])
 
-    def parts(self, pairs: int = 1) -> Iterator[slice]:
-        """Yield columns in groups small enough for their windows, or some arrays per pair, to be worked on at once."""
-        step = max(8, window_pixels(self.rows) // (2 * self.half + 1) ** 2 // pairs)
-        for start in range(0, self.count, step):
-            yield slice(start, min(start + step, self.count))
+    def parts(self, half: int, count: int | None = None, *, pairs: int = 1) -> Iterator[slice]:
+        """Yield slices of the columns, or of `count` others, whose squares are few enough to be worked on at once."""
+        count = self.count if count is None else count
+        step = max(8, window_pixels(self.rows) // (2 * half + 1) ** 2 // pairs)
+        for start in range(0, count, step):
+            yield slice(start, min(start + step, count))
 
-    def pixels(self, part: slice) -> tuple[Array, Array, Array]:
-        """Return where the windows of some columns lie.
+    def window(self, rows: Array, columns: Array, half: int) -> tuple[Array, Array, Array]:
+        """Return the pixels of squares about some middles, moved where the image would not hold them.
 
         Returns
         -------
-        rows, columns : array, int64, shape (n, S)
-        index : array, int64, shape (n, S, S)
-            Into the flattened image; pixels outside it have the index of the one after its last.
+        rows, columns : array, int64, shapes (n, S), (n, T)
+        index : array, int64, shape (n, S, T)
+            Numbers of the pixels; any where they are not among those of the fit.
         """
-        xp = namespace(self.rows)
         height, width = self.shape
-        offsets = like(np.arange(-self.half, self.half + 1), self.rows)
-        rows = self.rows[part, None] + offsets
-        columns = self.columns[part, None] + offsets
-        down = xp.where((rows >= 0) & (rows < height), rows * width, height * width)
-        across = xp.where((columns >= 0) & (columns < width), columns, height * width)
-        index = down[:, :, None] + across[:, None, :]
-        return rows, columns, index.clip(0, height * width)
+        down, across = (like(np.arange(min(2 * half + 1, size)), rows) for size in self.shape)
+        rows = (rows - half).clip(0, height - len(down))[:, None] + down
+        columns = (columns - half).clip(0, width - len(across))[:, None] + across
+        index = (rows[:, :1, None] * width + columns[:, :1, None]) + (down[:, None] * width + across)
+        return rows, columns, index if self.number is None else self.number[index]
+
+    def windows(self, part: slice) -> tuple[Array, Array, Array]:
+        """Return the pixels of some columns' windows, as `window` does."""
+        return self.window(self.rows[part], self.columns[part], self.half)
+
+    def near(self, chosen: Array) -> Array:
+        """Return which columns are some of those chosen or neighbours of them, bool, shape (N,)."""
+        return (chosen[self.neighbours] & (self.present > 0)).any(1)
+
+    def take(self, chosen: Array) -> tuple["Cells", Array]:
+        """Return some columns of a whole image alone, with the pixels of their windows; the others' cells are nobody's.
+
+        Parameters
+        ----------
+        chosen : array, bool, shape (N,)
+
+        Returns
+        -------
+        cells : Cells
+        kept : array, int64
+            Which pixels those are.
+        """
+        if bool(chosen.all()):
+            return self, like(np.arange(self.owner.shape[0]), self.rows)
+        xp = namespace(self.rows)
+        some = true(chosen)
+        count, size = int(some.shape[0]), self.neighbours.shape[1]
+        order = like(np.arange(count), self.rows)
+        among = like(np.full(self.count + 1, count), self.rows)
+        among[some] = order
+        neighbours = among[self.neighbours[some]]
+        there = (self.present[some] > 0) & (neighbours < count)
+        neighbours = xp.where(there, neighbours, order[:, None])
+        alone = replace(
+            self,
+            rows=self.rows[some],
+            columns=self.columns[some],
+            neighbours=neighbours,
+            present=double(there),
+            reverse=size * neighbours + xp.where(there, self.reverse[some] % size, 0),
+        )
+        number = like(np.zeros(self.owner.shape[0], np.int64), self.rows)
+        for part in alone.parts(self.half):
+            number[alone.windows(part)[2]] = 1
+        kept = true(number)
+        number[kept] = like(np.arange(kept.shape[0]), self.rows)
+        return replace(alone, number=number, owner=among[self.owner[kept]]), kept
 
 
 def lay_cells(
@@ -108,7 +160,7 @@ def lay_cells(
         "reverse": reverse,
     }
     half = int(np.ceil(max(WIDTHS * sigma, radius))) + 1
-    return Cells((height, width), half, **{name: like(values, on) for name, values in arrays.items()})
+    return Cells((height, width), half, int(radius), **{name: like(values, on) for name, values in arrays.items()})
 
 
 def _owners(known: npt.NDArray[np.bool_], middle: npt.NDArray[np.int64], radius: float) -> npt.NDArray[np.int64]:
@@ -119,8 +171,7 @@ def _owners(known: npt.NDArray[np.bool_], middle: npt.NDArray[np.int64], radius:
     numbers = np.full(known.shape, count, np.int64)
     numbers[middle[:, 0], middle[:, 1]] = np.arange(count)
     distance, nearest = ndimage.distance_transform_edt(numbers == count, return_indices=True)
-    owner = np.where(known & (distance <= radius), numbers[nearest[0], nearest[1]], count)
-    return np.append(owner.ravel(), count)
+    return np.where(known & (distance <= radius), numbers[nearest[0], nearest[1]], count).ravel()
 
 
 def _neighbours(

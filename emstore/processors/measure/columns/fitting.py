@@ -1,17 +1,19 @@
 """Fit all columns of an image together: least squares, or maximum likelihood of Poisson counts.
 
 Gauss-Newton steps (Fisher scoring for Poisson) on the joint model, Newton's near the minimum, damped after Levenberg and
-Marquardt with a damping of its own for every column, so that a hopeless one does not slow the others. Neighbours are coupled
-in the normal equations, which are solved by conjugate gradients preconditioned with every column's own 5x5 block. A step is
-only taken if it lowers the whole image's misfit. Bounds are kept by projection (Bertsekas, SIAM J. Control Optim. 20, 221,
-1982).
+Marquardt with a damping of its own for every column. Neighbours are coupled in the normal equations, which are solved by
+conjugate gradients preconditioned with every column's own 5x5 block. Bounds are kept by projection (Bertsekas, SIAM J. Control
+Optim. 20, 221, 1982).
+
+A step is only taken if it lowers the misfit, and if not, those are damped more where it rises. Columns at rest are left alone
+while others, with their neighbours, still move.
 """
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from emstore.operation import Array
-from emstore.processors.measure.columns.arrays import double, maximum, namespace, sums, zeros
+from emstore.processors.measure.columns.arrays import double, maximum, namespace, true, zeros
 from emstore.processors.measure.columns.cells import Cells
 from emstore.processors.measure.columns.gaussians import SIGMA, X, Y, curvature, expected, gradient, information
 
@@ -22,17 +24,26 @@ _LARGEST_STEP: Final = 1.0
 _STRETCH: Final = 0.3
 """Most a width changes in one step, as a part of it."""
 _NEAR: Final = 0.05
-_FEW: Final = 0.1
-"""Once all columns but a few (as a part) change by less than this, pixels, Newton's steps are taken."""
+_FEW: Final = 0.5
+"""Once no more than this part of the columns change by more than that, pixels, Newton's steps are taken."""
 _CLOSE: Final = 0.02
 """After a step of Newton's in which no column changes by more than this, pixels, the same matrix does for another one."""
-_SAFE: Final = 1e-3
+_SAFE: Final = 0.5
+"""Newton's matrix does for a column whose least curvature it leaves at least this part of."""
 _REFUSALS: Final = 10
 _BLAME: Final = 0.3
-"""A column is to blame for a rise of the misfit if that near it is at least this part of the worst, to the number of refusals."""
+"""A column is to blame for a rise of the misfit if that in its window is at least this part of the worst, to the number of
+refusals."""
+_ROUGH: Final = 2e-3
+"""A rough fit ends when a step lowers the misfit by less than this part."""
+_STALLED: Final = 1e-9
+_STALLS: Final = 4
+"""After so many steps in turn that lower the misfit by less than that part, what still moves is not going to settle."""
 _SOLVE_STEPS: Final = 60
-_SOLVED: Final = 1e-4
+_SOLVED: Final = (1e-2, 1e-4)
+"""How well a step solves the normal equations, far from the minimum and near it."""
 _TINY: Final = 1e-300
+_HUGE: Final = 1e200
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,44 @@ class Fit:
     """Half the sum of squares, or half the Poisson deviance, at the start and after every step that was taken."""
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """Some columns in an image in which all others stand still."""
+
+    data: Array
+    cells: Cells
+    used: Array
+    """Pixels that take part, in whosever cell."""
+    rest: Array
+    """What all others contribute to the model."""
+    bounds: Bounds
+    method: Method
+
+    def model(self, theta: Array) -> Array:
+        """Return the expected value of every pixel."""
+        return self.rest + expected(self.cells, theta)
+
+    def costs(self, mu: Array) -> Array:
+        """Return every pixel's share of the misfit."""
+        return _costs(self.data, mu, self.used, self.method)
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """How far columns have come, each an array of one value per column but `theta`."""
+
+    theta: Array
+    damping: Array
+    change: Array
+    """Pixels that the last step moved and widened it by."""
+    still: Array
+    """Whether the last step was below the tolerance."""
+
+    def of(self, some: Array) -> "_Progress":
+        """Return that of some columns."""
+        return _Progress(self.theta[some], self.damping[some], self.change[some], self.still[some])
+
+
 def fit_columns(
     data: Array,
     cells: Cells,
@@ -66,13 +115,14 @@ def fit_columns(
     tolerance: float = 1e-4,
     iterations: int = 60,
     rough: bool = False,
+    moving: Array | None = None,
 ) -> Fit:
     """Fit the joint model of all columns to an image.
 
     Parameters
     ----------
-    data : array, float64, shape (pixels + 1,)
-        The image flattened, with any finite value where nothing is known and at its end; electrons for ``poisson``.
+    data : array, float64, shape (pixels,)
+        The image flattened, with any finite value where nothing is known; electrons for ``poisson``.
     cells : Cells
         Which pixels take part and which columns share them.
     start : array, float64, shape (N, 5)
@@ -86,56 +136,109 @@ def fit_columns(
     iterations : int
         Most steps that are tried.
     rough : bool
-        Stop as soon as few columns still move by more than some hundredths of a pixel.
+        Stop as soon as few columns still move by more than some hundredths of a pixel, or the misfit hardly falls.
+    moving : array, bool, shape (N,), optional
+        Columns that are not at rest to begin with; left out: all.
     """
     xp = namespace(data)
-    theta = start
+    moving = cells.rows >= 0 if moving is None else moving
+    theta, damping, change, still = start + 0.0, zeros((cells.count,), data) + 1e-3, zeros((cells.count,), data), ~moving
+    change[moving] = float("inf")
     used = cells.owner < cells.count
-    damping = zeros((cells.count,), data) + 1e-3
     mu = expected(cells, theta)
-    costs = _costs(data, mu, cells, used, method)
-    trail = [float(costs.sum())]
-    still = damping < 0
-    near, close, tried, refused = False, False, 0, 0
-    while tried < iterations:
-        tried += 1
-        first, second = _weights(data, mu, used, method)
-        downhill = gradient(cells, theta, first)
-        if not refused and not close:
-            matrix = information(cells, theta, second[near])
-            if near:
-                matrix = _newton(matrix, curvature(cells, theta, first))
-        blocked = ((theta <= bounds.lower) & (downhill <= 0)) | ((theta >= bounds.upper) & (downhill >= 0))
-        step = _limited(_solve(cells, matrix, xp.where(blocked, 0.0, downhill), blocked, damping), theta)
-        trial = xp.minimum(xp.maximum(theta + step, bounds.lower), bounds.upper)
-        trial_mu = expected(cells, trial)
-        trial_costs = _costs(data, trial_mu, cells, used, method)
-        total = float(trial_costs.sum())
-        rise = trial_costs - costs
-        if not total <= trail[-1] * (1 + 1e-12) + 1e-12:
-            refused += 1
-            if refused > _REFUSALS:
-                break
-            # Those whose cells, or whose neighbours' cells, rose most are to blame.
-            worst = _largest(rise[cells.neighbours] * cells.present)
-            blamed = ~(worst < _BLAME ** (refused + 1) * float(worst.max()))
-            damping = xp.where(blamed, maximum(damping * 10, 1e-2), damping)
-            continue
-        moved = xp.abs(trial - theta)
-        theta, mu, costs, refused = trial, trial_mu, trial_costs, 0
-        trail.append(total)
-        damping = maximum(damping * 0.3, 1e-9)
-        change = moved[:, Y] + moved[:, X] + moved[:, SIGMA]
-        still = (moved[:, Y] + moved[:, X] < tolerance) & (moved[:, SIGMA] < 10 * tolerance) & (damping < 1)
-        if bool(still.all()):
+    tried, misfit = 0, [float(_costs(data, mu, used, method).sum())]
+    while tried < iterations and bool(moving.any()):
+        chosen = cells.near(moving)
+        some = true(chosen)
+        alone, kept = cells.take(chosen)
+        limits = Bounds(bounds.lower[some], bounds.upper[some])
+        rest = mu[kept] - expected(alone, theta[some])
+        problem = _Problem(data[kept], alone, used[kept], rest, limits, method)
+        before = _Progress(theta[some], damping[some], change[some], still[some])
+        after, falls, stalled = _descend(problem, before, tolerance=tolerance, iterations=iterations - tried, rough=rough)
+        tried += len(falls)
+        for fall in falls:
+            misfit.append(misfit[-1] - fall)
+        theta[some], damping[some], change[some], still[some] = after.theta, after.damping, after.change, after.still
+        mu[kept] = problem.model(after.theta)
+        if rough:
             break
-        close = near and not close and float(change.max()) < _CLOSE
+        # Others are woken by what has moved beside them.
+        far = zeros((cells.count,), data)
+        far[some] = xp.abs(after.theta - before.theta)[:, :2].sum(1)
+        moving = cells.near(far > tolerance) & ~chosen
+        moving[some] = ~after.still & (not stalled)
+    shape = slice(None), slice(SIGMA + 1)
+    free = ((theta[shape] > bounds.lower[shape]) & (theta[shape] < bounds.upper[shape])).all(1)
+    return Fit(theta, still & free, tried, tuple(misfit))
+
+
+def _descend(
+    problem: _Problem, at: _Progress, *, tolerance: float, iterations: int, rough: bool
+) -> tuple[_Progress, list[float], bool]:
+    """Take steps until half of the columns that moved are at rest, or steps lead nowhere.
+
+    Returns
+    -------
+    progress : _Progress
+    falls : list of float
+        By how much each step lowered the misfit.
+    stalled : bool
+        Whether it ended because the misfit does not fall any more.
+    """
+    xp = namespace(problem.data)
+    cells, bounds = problem.cells, problem.bounds
+    theta, damping, change, still = at.theta, at.damping, at.change, at.still
+    mu = problem.model(theta)
+    costs = problem.costs(mu)
+    falls: list[float] = []
+    busy, stalls, refused, close = int((~still).sum()), 0, 0, False
+    total = float(costs.sum())
+    for _ in range(iterations):
         near = float(double(change > _NEAR).mean()) < _FEW
         if near and rough:
             break
-    shape = slice(None), slice(SIGMA + 1)
-    free = ((theta[shape] > bounds.lower[shape]) & (theta[shape] < bounds.upper[shape])).all(1)
-    return Fit(theta, still & free, tried, tuple(trail))
+        if not refused:
+            first, second = _weights(problem.data, mu, problem.used, problem.method)
+            downhill = gradient(cells, theta, first)
+            if not close:
+                matrix = information(cells, theta, second[near])
+                if near:
+                    matrix = _newton(matrix, curvature(cells, theta, first))
+            blocked = ((theta <= bounds.lower) & (downhill <= 0)) | ((theta >= bounds.upper) & (downhill >= 0))
+            downhill = xp.where(blocked, 0.0, downhill)
+        step = _limited(_solve(cells, matrix, downhill, blocked, damping, _SOLVED[near]), theta)
+        trial = xp.minimum(xp.maximum(theta + step, bounds.lower), bounds.upper)
+        trial_mu = problem.model(trial)
+        trial_costs = problem.costs(trial_mu)
+        rise = trial_costs - costs
+        fall = -float(rise.sum())
+        if not fall >= -1e-12 * (total + 1):
+            refused += 1
+            if refused > _REFUSALS:
+                break
+            damping = xp.where(_to_blame(cells, rise, refused), maximum(damping * 10, 1e-2), damping)
+            falls.append(0.0)
+            continue
+        moved = xp.abs(trial - theta)
+        theta, mu, costs, refused = trial, trial_mu, trial_costs, 0
+        falls.append(fall)
+        total -= fall
+        damping = maximum(damping * 0.3, 1e-9)
+        change = moved[:, Y] + moved[:, X] + moved[:, SIGMA]
+        still = (moved[:, Y] + moved[:, X] < tolerance) & (moved[:, SIGMA] < 10 * tolerance) & (damping < 1)
+        stalls = stalls + 1 if fall <= _STALLED * total else 0
+        if stalls == _STALLS or 2 * int((~still).sum()) <= busy or (rough and fall < _ROUGH * total):
+            break
+        close = near and not close and float(change.max()) < _CLOSE
+    return _Progress(theta, damping, change, still), falls, stalls == _STALLS or refused > _REFUSALS
+
+
+def _to_blame(cells: Cells, rise: Array, refusals: int) -> Array:
+    """Return the columns in whose windows the misfit rises most; more of them after every refusal."""
+    xp = namespace(rise)
+    near = xp.concatenate([rise[cells.windows(part)[2]].sum((1, 2)) for part in cells.parts(cells.half)])
+    return ~(near < _BLAME ** (refusals + 1) * float(near.max()))
 
 
 def _weights(data: Array, mu: Array, used: Array, method: Method) -> tuple[Array, tuple[Array, Array]]:
@@ -157,21 +260,22 @@ def _newton(matrix: Array, second: Array) -> Array:
     own = matrix[:, 0] - second
     diagonal = xp.einsum("nii->ni", matrix[:, 0])
     scale = 1 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
-    least = xp.linalg.eigvalsh(own * scale[:, :, None] * scale[:, None, :])[:, 0]
-    own = xp.where((least > _SAFE)[:, None, None], own, matrix[:, 0])
+    each = scale[:, :, None] * scale[:, None, :]
+    least, before = (xp.linalg.eigvalsh(one * each)[:, 0] for one in (own, matrix[:, 0]))
+    own = xp.where((least > _SAFE * before)[:, None, None], own, matrix[:, 0])
     return xp.concatenate((own[:, None], matrix[:, 1:]), 1)
 
 
-def _costs(data: Array, mu: Array, cells: Cells, used: Array, method: Method) -> Array:
-    """Return every cell's share of the misfit; infinite where Poisson counts would have no positive expectation."""
+def _costs(data: Array, mu: Array, used: Array, method: Method) -> Array:
+    """Return every pixel's share of the misfit; huge where Poisson counts would have no positive expectation."""
     xp = namespace(data)
     if method == "least_squares":
         each = (data - mu) ** 2 / 2
     else:
         safe = maximum(mu, _TINY)
         each = mu - data + data * xp.log(maximum(data, _TINY) / safe)
-        each = xp.where(mu > 0, each, float("inf"))
-    return sums(cells.owner, xp.where(used, each, 0.0), cells.count + 1)[:-1]
+        each = xp.where(mu > 0, each, _HUGE)
+    return xp.where(used, each, 0.0)
 
 
 def _largest(values: Array) -> Array:
@@ -187,7 +291,7 @@ def _limited(step: Array, theta: Array) -> Array:
     return step / maximum(xp.maximum(far / _LARGEST_STEP, wide / _STRETCH), 1.0)[:, None]
 
 
-def _solve(cells: Cells, matrix: Array, right: Array, blocked: Array, damping: Array) -> Array:
+def _solve(cells: Cells, matrix: Array, right: Array, blocked: Array, damping: Array, tolerance: float) -> Array:
     """Return the damped Gauss-Newton step of the parameters that are not blocked."""
     xp = namespace(right)
     free = double(~blocked)
@@ -199,14 +303,12 @@ def _solve(cells: Cells, matrix: Array, right: Array, blocked: Array, damping: A
     extra = damping[:, None] + 1e-12
     scaled = own * scale[:, :, None] * scale[:, None, :] + eye * (extra + (1 - free))[:, None, :]
     first = xp.linalg.inv(scaled)
+    count, most, size, _ = matrix.shape
     others = matrix[:, 1:] * scale[:, None, :, None] * scale[cells.neighbours[:, 1:]][:, :, None, :]
+    rows = xp.concatenate((scaled[:, None], others), 1).swapaxes(1, 2).reshape(count, size, most * size)
 
     def times(v: Array) -> Array:
-        near = xp.einsum("nij,nj->ni", scaled, v)
-        if not others.shape[1]:
-            return near
-        beside = v[cells.neighbours[:, 1:]]
-        return near + (others @ beside[..., None])[..., 0].sum(1)
+        return (rows @ v[cells.neighbours].reshape(count, most * size, 1))[..., 0]
 
     right = right * scale
     found = zeros(tuple(right.shape), right)
@@ -214,7 +316,7 @@ def _solve(cells: Cells, matrix: Array, right: Array, blocked: Array, damping: A
     ahead = (first @ rest[..., None])[..., 0]
     direction = ahead
     product = float((rest * ahead).sum())
-    goal = _SOLVED**2 * product
+    goal = tolerance**2 * product
     for _ in range(_SOLVE_STEPS):
         if not product > goal:
             break

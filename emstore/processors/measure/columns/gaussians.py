@@ -9,8 +9,10 @@ columns, so all sums over windows are small matrix products of the window with p
 
 from typing import Final
 
+import numpy as np
+
 from emstore.operation import Array
-from emstore.processors.measure.columns.arrays import namespace, sums, zeros
+from emstore.processors.measure.columns.arrays import namespace, sums, true, zeros
 from emstore.processors.measure.columns.cells import Cells
 
 Y, X, AMPLITUDE, SIGMA, BACKGROUND = range(5)
@@ -18,7 +20,7 @@ PARAMETERS: Final = 5
 
 
 def expected(cells: Cells, theta: Array) -> Array:
-    """Return the model's image, flattened, one value more at its end: float64, shape (pixels + 1,).
+    """Return the model at every pixel, float64, shape (pixels,).
 
     Parameters
     ----------
@@ -26,15 +28,15 @@ def expected(cells: Cells, theta: Array) -> Array:
     theta : array, float64, shape (N, 5)
     """
     xp = namespace(theta)
-    size = cells.shape[0] * cells.shape[1] + 1
-    image = zeros((size,), theta)
-    for part in cells.parts():
-        rows, columns, index = cells.pixels(part)
+    image = xp.concatenate((theta[:, BACKGROUND], zeros((1,), theta)))[cells.owner]
+    for part in cells.parts(cells.half):
+        rows, columns, index = cells.windows(part)
         down, _ = _profile(rows, theta[part, Y, None], theta[part, SIGMA, None])
         across, _ = _profile(columns, theta[part, X, None], theta[part, SIGMA, None])
-        image = image + sums(index, (theta[part, AMPLITUDE, None] * down)[:, :, None] * across[:, None, :], size)
-    background = xp.concatenate((theta[:, BACKGROUND], zeros((1,), theta)))
-    return image + background[cells.owner]
+        first, last = int(index.min()), int(index.max()) + 1  # columns are in array order: a band of the image
+        window = (theta[part, AMPLITUDE, None] * down)[:, :, None] * across[:, None, :]
+        image[first:last] += sums(index - first, window, last - first)
+    return image
 
 
 def gradient(cells: Cells, theta: Array, residual: Array) -> Array:
@@ -44,7 +46,7 @@ def gradient(cells: Cells, theta: Array, residual: Array) -> Array:
     ----------
     cells : Cells
     theta : array, float64, shape (N, 5)
-    residual : array, float64, shape (pixels + 1,)
+    residual : array, float64, shape (pixels,)
         Weighted difference of data and model, 0 at pixels of no cell.
 
     Returns
@@ -53,8 +55,8 @@ def gradient(cells: Cells, theta: Array, residual: Array) -> Array:
     """
     xp = namespace(theta)
     found = []
-    for part in cells.parts():
-        rows, columns, index = cells.pixels(part)
+    for part in cells.parts(cells.half):
+        rows, columns, index = cells.windows(part)
         one = theta[part]
         down = _powers(*_profile(rows, one[:, Y, None], one[:, SIGMA, None]))
         across = _powers(*_profile(columns, one[:, X, None], one[:, SIGMA, None]))
@@ -75,8 +77,8 @@ def curvature(cells: Cells, theta: Array, residual: Array) -> Array:
     """
     xp = namespace(theta)
     found = []
-    for part in cells.parts():
-        rows, columns, index = cells.pixels(part)
+    for part in cells.parts(cells.half):
+        rows, columns, index = cells.windows(part)
         one = theta[part]
         down = _powers(*_profile(rows, one[:, Y, None], one[:, SIGMA, None]), 4)
         across = _powers(*_profile(columns, one[:, X, None], one[:, SIGMA, None]), 4)
@@ -103,7 +105,7 @@ def information(cells: Cells, theta: Array, weight: Array) -> Array:
     ----------
     cells : Cells
     theta : array, float64, shape (N, 5)
-    weight : array, float64, shape (pixels + 1,)
+    weight : array, float64, shape (pixels,)
         0 at pixels of no cell.
 
     Returns
@@ -111,51 +113,76 @@ def information(cells: Cells, theta: Array, weight: Array) -> Array:
     array, float64, shape (N, k, 5, 5)
         Block (n, j) couples column n (rows) with ``cells.neighbours[n, j]`` (columns); 0 where there is none.
     """
-    xp = namespace(theta)
-    neighbours = cells.neighbours
-    count, most = neighbours.shape
-    found = []
-    for part in cells.parts(2):
-        rows, columns, index = cells.pixels(part)
-        one, others = theta[part], theta[neighbours[part]]
-        size = rows.shape[1]
-        heavy = weight[index].swapaxes(1, 2)  # along columns, then rows
-        mine = xp.where(cells.owner[index].swapaxes(1, 2) == neighbours[part, :1, None], heavy, 0.0)
-        theirs = neighbours[part]  # (n, k): no further than their own windows reach
-        near_down = xp.abs(rows[:, None, :] - cells.rows[theirs][:, :, None]) <= cells.half
-        near_across = xp.abs(columns[:, None, :] - cells.columns[theirs][:, :, None]) <= cells.half
-        down, off = _profile(rows[:, None, :], others[..., Y, None], others[..., SIGMA, None])
-        down = _powers(xp.where(near_down, down, 0.0), off)  # (n, k, S, 3)
-        across, off = _profile(columns[:, None, :], others[..., X, None], others[..., SIGMA, None])
-        across = _powers(xp.where(near_across, across, 0.0), off)
-        # A column is its own first neighbour: powers (b, d) along rows and (a, c) along columns, of both of a pair.
-        both_down = (down[:, :1, :, :, None] * down[:, :, :, None, :]).reshape(-1, most, size, 9)
-        both_across = (across[:, :1, :, :, None] * across[:, :, :, None, :]).reshape(-1, most, size, 9)
-        pairs = _moments(both_across, heavy, both_down).reshape(-1, most, 3, 3, 3, 3)  # (n, k, a, c, b, d)
-        first = _derivatives(xp.einsum("nkacbd->nkcdba", pairs), one[:, None, None, None, :])  # (n, k, c, d, 4)
-        couple = _derivatives(xp.einsum("nkcdi->nkidc", first), others[:, :, None, :])
-        ground = _derivatives(_moments(across, mine, down).swapaxes(2, 3), others)  # of this cell's background and those
-        found.append(xp.concatenate((couple, ground[:, :, None, :]), 2))
-    own = sums(cells.owner, weight, count + 1)[:-1]
-    blocks = xp.concatenate(found)  # (N, k, 5, 4): all but the neighbour's background
-    mirrored = blocks.reshape(count * most, PARAMETERS, 4)[cells.reverse]
-    last = zeros((count, most, PARAMETERS), theta)
-    last[:, :, :4] = mirrored[:, :, 4, :]
-    last[:, 0, 4] = own
-    whole = xp.concatenate((blocks, last[..., None]), 3) * cells.present[:, :, None, None]
-    # Two windows cut a product's tails differently; their mean is a symmetric matrix.
-    back = whole.reshape(count * most, PARAMETERS, PARAMETERS)[cells.reverse]
-    return (whole + back.swapaxes(2, 3)) / 2 * cells.present[:, :, None, None]
+    count, most = cells.neighbours.shape
+    whole = zeros((count * most, PARAMETERS, PARAMETERS), theta)
+    there = true(cells.present.reshape(-1) > 0)
+    one, other, back = there // most, cells.neighbours.reshape(-1)[there], cells.reverse.reshape(-1)[there]
+    ground = _grounds(cells, theta, weight).reshape(-1, 4)[there]
+    whole[there, BACKGROUND, :4] = ground
+    whole[back, :4, BACKGROUND] = ground
+    once = true(one <= other)
+    for part in cells.parts(cells.half, int(once.shape[0])):
+        some = once[part]
+        block = _couplings(cells, theta[one[some]], theta[other[some]], weight)
+        whole[there[some], :4, :4] = block
+        whole[back[some], :4, :4] = block.swapaxes(1, 2)
+    whole = whole.reshape(count, most, PARAMETERS, PARAMETERS)
+    whole[:, 0, BACKGROUND, BACKGROUND] = sums(cells.owner, weight, count + 1)[:-1]
+    return whole
 
 
-def _moments(across: Array, weight: Array, down: Array) -> Array:
-    """Return sums over a window of functions along columns (n, k, S, p) and rows (n, k, S, q) times a weight: (n, k, p, q).
+def _couplings(cells: Cells, one: Array, other: Array, weight: Array) -> Array:
+    """Return the blocks of pairs of columns but for their backgrounds, shape (n, 4, 4).
 
-    The weight has the shape (n, S, S), along columns first.
+    The product of two Gaussians lies between them; its moments are all that is needed.
     """
-    count, most, size, p = across.shape
-    rowwise = across.swapaxes(2, 3).reshape(count, most * p, size) @ weight
-    return rowwise.reshape(count, most, p, size) @ down
+    xp = namespace(one)
+    share = (one[:, SIGMA] ** 2 / (one[:, SIGMA] ** 2 + other[:, SIGMA] ** 2))[:, None]
+    middle = xp.round(one[:, :2] + (other[:, :2] - one[:, :2]) * share)
+    middle = middle.astype(np.int64) if isinstance(middle, np.ndarray) else middle.long()
+    rows, columns, index = cells.window(middle[:, 0], middle[:, 1], cells.half)
+    down, off = _profile(rows, one[:, Y, None], one[:, SIGMA, None])
+    down = _powers(down * _profile(rows, other[:, Y, None], other[:, SIGMA, None])[0], off, 4)
+    across, off = _profile(columns, one[:, X, None], one[:, SIGMA, None])
+    across = _powers(across * _profile(columns, other[:, X, None], other[:, SIGMA, None])[0], off, 4)
+    moments = down.swapaxes(1, 2) @ (weight[index] @ across)
+    apart = (other - one)[:, :2]
+    moments = _products(moments, apart[:, Y]).reshape(-1, 9, 5)  # powers along rows of other and one
+    moments = _products(moments.swapaxes(1, 2), apart[:, X]).reshape(-1, 3, 3, 3, 3)  # columns, then rows
+    partly = _derivatives(xp.einsum("ncadb->nbadc", moments), other[:, None, None, :])
+    return _derivatives(xp.einsum("nbai->niba", partly), one[:, None, :]).swapaxes(1, 2)
+
+
+def _products(moments: Array, apart: Array) -> Array:
+    """Return moments of products of powers 0, 1, 2 of distances from two places from those of one, shape (n, 3, 3, m).
+
+    Parameters
+    ----------
+    moments : array, shape (n, 5, m)
+        Of powers 0 to 4 of the distance from one place.
+    apart : array, shape (n,)
+        Where the other is, as seen from it. Its powers come first in the result.
+    """
+    d = apart[:, None, None]
+    none, single, double = (moments[:, i : i + 3] for i in range(3))
+    return namespace(moments).stack((none, single - d * none, double - 2 * d * single + d**2 * none), 1)
+
+
+def _grounds(cells: Cells, theta: Array, weight: Array) -> Array:
+    """Return what couples every column's background with its neighbours' other parameters, shape (N, k, 4)."""
+    xp = namespace(theta)
+    most = cells.neighbours.shape[1]
+    found = []
+    for part in cells.parts(cells.cell_half, pairs=1 + most // 8):
+        rows, columns, index = cells.window(cells.rows[part], cells.columns[part], cells.cell_half)
+        others = theta[cells.neighbours[part]]
+        mine = xp.where(cells.owner[index] == cells.neighbours[part, :1, None], weight[index], 0.0)
+        down = _powers(*_profile(rows[:, None, :], others[..., Y, None], others[..., SIGMA, None]))  # (n, k, S, 3)
+        across = _powers(*_profile(columns[:, None, :], others[..., X, None], others[..., SIGMA, None]))
+        count, _, side, powers = down.shape
+        rowwise = down.swapaxes(2, 3).reshape(count, most * powers, side) @ mine
+        found.append(_derivatives(rowwise.reshape(count, most, powers, -1) @ across, others))
+    return xp.concatenate(found)
 
 
 def _profile(pixels: Array, centre: Array, sigma: Array) -> tuple[Array, Array]:

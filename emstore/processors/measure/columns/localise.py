@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from emstore.errors import InvalidInput
 from emstore.operation import Array
-from emstore.processors.measure.columns.arrays import double, like, maximum, namespace, sums, to_numpy
+from emstore.processors.measure.columns.arrays import double, like, maximum, namespace, sums, to_numpy, true, zeros
 from emstore.processors.measure.columns.bound import amplitude_errors, cramer_rao_bound, least_squares_errors
 from emstore.processors.measure.columns.cells import Cells, lay_cells
 from emstore.processors.measure.columns.fitting import Bounds, Fit, Method, fit_columns
@@ -92,32 +92,24 @@ def locate(image: Array, search: Search) -> Located:
     theta = _guess(bright, known, peaks, smoothing, sigma)
     theta[:, AMPLITUDE] *= sign
     theta[:, BACKGROUND] *= sign
-    data = like(np.append(values.ravel(), 0.0), image)
+    data = like(values.ravel(), image)
     places = peaks.astype(np.float64)
     found, mean = len(peaks), float(np.abs(values[known]).mean())
-    rough, prunings = True, 0
-    while True:
+    moving, converged, spread = np.ones(found, bool), np.zeros(found, bool), np.zeros(theta.shape)
+    for prunings in range(_PRUNINGS + 1):
+        rough = prunings == 0
         cells = lay_cells(known, places, radius=search.radius, sigma=sigma, on=data)
-        fit = _fit(data, cells, theta, places, search, sigma=sigma, mean=mean, rough=rough)
-        variance = _variance(data, cells, fit.theta, search)
-        if rough:
-            spread = to_numpy(amplitude_errors(cells, fit.theta, variance))
-        elif search.method == "poisson":
-            spread = to_numpy(cramer_rao_bound(cells, fit.theta))
-        else:
-            spread = to_numpy(least_squares_errors(cells, fit.theta, variance))
-        theta, converged = to_numpy(fit.theta), to_numpy(fit.converged)
-        keep = _columns(theta, spread if rough else spread[:, AMPLITUDE], values.shape, search, sigma)
-        last = not rough
-        if keep.all() or prunings == _PRUNINGS:
-            rough = False
-        if last and (keep.all() or prunings == _PRUNINGS):
-            break
-        prunings += not keep.all()
-        theta, places = theta[keep], places[keep]
+        fit = _fit(data, cells, theta, places, search, sigma=sigma, mean=mean, rough=rough, moving=moving)
+        theta, converged = to_numpy(fit.theta), to_numpy(fit.converged) & (moving | converged)
+        spread[moving] = _errors(data, cells, fit.theta, search, rough=rough, of=like(moving, data))
+        keep = _columns(theta, spread[:, AMPLITUDE], values.shape, search, sigma)
+        # Only what is beside something that is no column has to be fitted again.
+        moving = to_numpy(cells.near(like(~keep, data))) | rough
+        theta, places, spread, moving, converged = (one[keep] for one in (theta, places, spread, moving, converged))
         if not len(theta):
             return _nothing(found)
-    theta, spread, converged = theta[keep], spread[keep], converged[keep]
+        if keep.all() and not rough:
+            break
     back = np.array([1.0, 1.0, unit, 1.0, unit])
     moved = np.array([0.0, 0.0, 0.0, 0.0, shift])
     return Located(theta * back + moved, spread * back, converged, sigma, smoothing, found - len(theta))
@@ -200,7 +192,7 @@ def _width(bright: Matrix, known: npt.NDArray[np.bool_], peaks: npt.NDArray[np.i
     bounds = Bounds(
         np.array([[half - 1, half - 1, 0.0, _NARROWEST, -1.0]]), np.array([[half + 1, half + 1, 4.0, max(1.0, half), 1.0]])
     )
-    fit = fit_columns(np.append(patch.ravel(), 0.0), cells, start_at, bounds=bounds, method="least_squares", tolerance=1e-3)
+    fit = fit_columns(patch.ravel(), cells, start_at, bounds=bounds, method="least_squares", tolerance=1e-3)
     # Maxima are found beside the true centres, and so their mean is wider than a column.
     return float(np.clip(fit.theta[0, SIGMA], 0.6, half))
 
@@ -225,7 +217,16 @@ def _guess(bright: Matrix, known: npt.NDArray[np.bool_], peaks: npt.NDArray[np.i
 
 
 def _fit(
-    data: Array, cells: Cells, theta: Matrix, places: Matrix, search: Search, *, sigma: float, mean: float, rough: bool
+    data: Array,
+    cells: Cells,
+    theta: Matrix,
+    places: Matrix,
+    search: Search,
+    *,
+    sigma: float,
+    mean: float,
+    rough: bool,
+    moving: Any,
 ) -> Fit:
     """Fit all columns together."""
     lower = np.full(theta.shape, -np.inf)
@@ -247,15 +248,26 @@ def _fit(
         method=search.method,
         tolerance=search.tolerance,
         rough=rough,
+        moving=like(moving, data),
     )
 
 
-def _variance(data: Array, cells: Cells, theta: Array, search: Search) -> Array:
-    """Return the variance of every pixel's noise."""
+def _errors(data: Array, cells: Cells, theta: Array, search: Search, *, rough: bool, of: Array) -> Matrix:
+    """Return the standard errors of some columns' parameters, or of the amplitude alone and about."""
+    xp = namespace(data)
     model = expected(cells, theta)
-    if search.method == "poisson" or search.counts:
-        return maximum(model, 0.0)
-    return _residual_variance(data, model, cells)
+    variance = maximum(model, 0.0) if search.method == "poisson" or search.counts else _residual_variance(data, model, cells)
+    variance = xp.where(cells.owner < cells.count, variance, float("inf"))
+    chosen = cells.near(of)
+    some = true(chosen)
+    alone, kept = cells.take(chosen)
+    of_what = (alone, theta[some], variance[kept])
+    if rough:
+        found = zeros((len(some), PARAMETERS), data)
+        found[:, AMPLITUDE] = amplitude_errors(*of_what)
+    else:
+        found = (cramer_rao_bound if search.method == "poisson" else least_squares_errors)(*of_what)
+    return to_numpy(found[of[some]])
 
 
 def _residual_variance(data: Array, model: Array, cells: Cells) -> Array:

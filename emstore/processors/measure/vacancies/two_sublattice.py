@@ -157,7 +157,7 @@ def _columns(
         [*(places - reach / 2).T, np.zeros(len(places)), np.full(len(places), 0.5), np.full(len(places), -1.0)], axis=1
     )
     upper = np.stack([*(places + reach / 2).T, *(np.full(len(places), v) for v in (4.0, 1.2 * reach, 1.0))], axis=1)
-    data = np.append(np.where(known, values, 0.0).ravel(), 0.0)
+    data = np.where(known, values, 0.0).ravel()
     fit = fit_columns(
         data, cells, np.clip(start, lower, upper), bounds=Bounds(lower, upper), method="least_squares", tolerance=1e-2, rough=True
     )

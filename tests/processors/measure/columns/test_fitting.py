@@ -90,6 +90,49 @@ def test_maximum_likelihood_attains_the_bound_and_least_squares_does_not() -> No
     assert (np.abs(bias) < 4).all()
 
 
+def test_columns_that_overlap_attain_the_bound_too() -> None:
+    """Four widths apart: the model between them is a sum of four columns, a third of a column's height."""
+    shape = (132, 108)
+    truth = lattice(shape, 12, amplitude=40, sigma=3.0, seed=3)
+    mu = gaussians(shape, truth, 10)
+    exact = locate(mu, Search(method="poisson"))
+    at = nearest(exact.theta, truth)
+    np.testing.assert_allclose(exact.theta[at, :2], truth[:, :2], atol=2e-3)
+    off = []
+    for seed in range(8):
+        found = locate(np.random.default_rng(seed).poisson(mu).astype(float), Search(method="poisson"))
+        assert len(found.theta) == len(truth)
+        assert found.converged.all()
+        off.append(found.theta[nearest(found.theta, truth), :2] - truth[:, :2])
+    ratio = np.array(off) / exact.errors[at, :2]
+    assert 1 - 3 / np.sqrt(2 * ratio.size) < np.sqrt((ratio**2).mean()) < 1.1  # 1,584 positions
+    bias = np.array(off).reshape(-1, 2)
+    assert (np.abs(bias.mean(0)) < 4 * bias.std(0) / np.sqrt(len(bias))).all()
+
+
+@pytest.mark.parametrize("method", ["least_squares", "poisson"])
+def test_what_is_at_rest_stays_until_its_neighbours_move(method: str) -> None:
+    shape = (96, 120)
+    truth = lattice(shape, 12, amplitude=40, sigma=2.8, seed=5)
+    cells = lay_cells(np.ones(shape, bool), truth[:, :2], radius=8, sigma=2.8, on=np.zeros(1))
+    data = np.random.default_rng(2).poisson(gaussians(shape, truth, 10)).astype(float).ravel()
+    start = np.column_stack([truth, np.full(len(truth), 10.0)])
+    lower, upper = np.full(start.shape, -np.inf), np.full(start.shape, np.inf)
+    lower[:, 3:] = 0.5
+
+    def fit(begin: np.ndarray, moving: np.ndarray | None = None) -> np.ndarray:
+        bounds = Bounds(lower, upper)
+        return fit_columns(data, cells, begin, bounds=bounds, method=method, tolerance=1e-6, moving=moving).theta  # type: ignore[arg-type]
+
+    whole = fit(start)
+    pushed = whole.copy()
+    some = np.zeros(len(start), bool)
+    some[[14, 37, 38]] = True
+    pushed[some, :2] += 0.4
+    np.testing.assert_allclose(fit(pushed, some), whole, atol=2e-5, rtol=1e-5)
+    assert (fit(pushed, some & False) == pushed).all()
+
+
 def test_errors_of_least_squares_are_those_seen() -> None:
     """From the model's variance for electrons, and from the residual where the noise is of unknown size."""
     shape = (100, 100)
