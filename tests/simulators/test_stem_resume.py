@@ -10,30 +10,41 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
 DRIVER = """
 import json, os, signal, sys
 import numpy as np
 from pathlib import Path
+from crash_driver import in_child
 from emstore.simulators.stem import Stem, StemParams
 from emstore.work import Bench
 
-folder, out, kill, asked = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-told = []
-def tell(share, what):
-    told.append(share)
-    if len(told) == kill:
-        os.kill(os.getpid(), signal.SIGKILL)
-folder.mkdir(exist_ok=True)
-image, columns = Stem().simulate(StemParams(**asked), Bench(folder, tell, 1 << 30, 1))
-volume = image.content
-np.save(out, volume.data[tuple(slice(0, n) for n in volume.shape)])
-assert told == sorted(told) and told[-1] == 1.0 or abs(told[-1] - 1) < 1e-9, told
-print(len(told), told[0])
+asked = StemParams(**json.loads(sys.argv[1]))
+
+def simulate(name, kill=0):
+    told = []
+    def tell(share, what):
+        told.append(share)
+        if len(told) == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+    Path(name).mkdir(exist_ok=True)
+    image, columns = Stem().simulate(asked, Bench(Path(name), tell, 1 << 30, 1))
+    np.save(name, image.content.data[tuple(slice(0, n) for n in image.content.shape)])
+    assert told == sorted(told) and abs(told[-1] - 1) < 1e-9, told
+    return len(told)
+
+kept = lambda: {path.name: path.stat().st_mtime_ns for path in Path("other").glob("scan-*.npy")}
+whole = simulate("whole")
+killed, _ = in_child(lambda: simulate("other", whole * 2 // 3))
+before = kept()
+status, again = in_child(lambda: simulate("other"))
+print(json.dumps({"whole": whole, "killed": killed, "before": before, "status": status, "again": again, "after": kept()}))
 """
 ASKED = {
     "material": "SrTiO3",
     "thickness": [6.0, 12.0],
-    "energy_kev": 200.0,
+    "energy_kev": 80.0,
+    "convergence_mrad": 15.0,
     "detectors_mrad": [[30.0, 60.0]],
     "supercell": 8.0,
     "potential_sampling": 0.13,
@@ -45,26 +56,23 @@ ASKED = {
 }
 
 
-def run(folder: Path, out: Path, kill: int, asked: dict[str, object]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", DRIVER, str(folder), str(out), str(kill), json.dumps(asked)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-
-
-@pytest.mark.parametrize("how", [{"method": "multislice"}, {"method": "prism", "interpolation": 1}])
+@pytest.mark.parametrize("how", [{"method": "multislice"}, {"method": "prism", "interpolation": 1}], ids=["multislice", "prism"])
 def test_a_killed_simulation_goes_on_and_ends_with_the_same_image(tmp_path: Path, how: dict[str, object]) -> None:
-    asked = {**ASKED, **how}
-    whole = run(tmp_path / "a", tmp_path / "whole.npy", 0, asked)
-    assert whole.returncode == 0, whole.stderr
-    steps = int(whole.stdout.split()[0])
-    killed = run(tmp_path / "b", tmp_path / "other.npy", steps * 2 // 3, asked)
-    assert killed.returncode == -signal.SIGKILL
-    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "b").glob("scan-*.npy")}
-    assert kept, "nothing outlived the kill"
-    again = run(tmp_path / "b", tmp_path / "other.npy", 0, asked)
-    assert again.returncode == 0, again.stderr
-    assert int(again.stdout.split()[0]) < steps
-    assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in (tmp_path / "b").glob("scan-*.npy")}.items()
+    ran = subprocess.run(
+        [sys.executable, "-c", DRIVER, json.dumps({**ASKED, **how})],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SUPPORT)},
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["killed"] == -signal.SIGKILL
+    assert found["before"], "nothing outlived the kill"
+    assert found["status"] == 0, ran.stderr
+    assert found["again"] < found["whole"]
+    assert found["before"].items() <= found["after"].items()
     one, other = np.load(tmp_path / "whole.npy"), np.load(tmp_path / "other.npy")
     np.testing.assert_allclose(other, one, atol=1e-6 * one.max(), rtol=0)
     assert one.std() > 0.1 * one.max()
