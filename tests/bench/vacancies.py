@@ -44,6 +44,7 @@ PITCH = 0.05
 CELL = 64
 REACH = 2.2
 """How far an atom's absence is seen, angstrom."""
+ASKED = (*(f"{one[0]}-{one[1]}" for one in (CALIBRATES, *HELD_OUT)), "speed")
 STACK = 12
 """Images that are decided together."""
 Floats = npt.NDArray[np.float64]
@@ -427,30 +428,36 @@ def atomap(image: Floats) -> tuple[Floats, Floats]:
         return metals, refined(hidden, 14)
 
 
-def measure(folder: Path, number: int, asked: Sequence[str]) -> None:
-    """Print all figures of the materials asked for, and the speed."""
+def measure(folder: Path, number: int = 36, asked: Sequence[str] = ASKED) -> dict[str, Any]:
+    """Return all figures asked for, each printed as soon as it is known."""
+    results: dict[str, Any] = {}
+
+    def tell(name: str, found: dict[str, Any]) -> None:
+        results[name] = found
+        print(json.dumps({name: found}), flush=True)
+
     for specimen in (CALIBRATES, *HELD_OUT):
-        name = f"{specimen[0]}-{specimen[1]}"
-        if name not in asked:
+        layer_name = f"{specimen[0]}-{specimen[1]}"
+        if layer_name not in asked:
             continue
         layer = Layer.of(Specimen.of(folder, *specimen))
         for detector, dose in SEEN:
             inner, outer = DETECTORS[detector]
             done, screened = trials(layer, detector, dose, number)
-            told: dict[str, Any] = {"layer": name, "detector": f"{inner:g}-{outer:g}", "dose": dose, "screened": screened}
-            for together in (1, STACK):
-                print(json.dumps({**told, "together": together, **figures(done, together)}), flush=True)
+            for together, how in ((1, "alone"), (STACK, "stacks")):
+                tell(f"{layer_name}/{inner:g}-{outer:g}/{dose}/{how}", {"screened": screened, **figures(done, together)})
         if specimen is CALIBRATES:
             for detector, (inner, outer) in enumerate(DETECTORS):
-                print(json.dumps({"calibration": f"{inner:g}-{outer:g}", **calibrate(layer, detector)}), flush=True)
+                tell(f"calibration/{inner:g}-{outer:g}", calibrate(layer, detector))
     if "speed" in asked:
-        print(json.dumps({"speed_512": speed()}), flush=True)
+        tell("speed_512", speed())
+    return results
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where simulations are kept")
-    parser.add_argument("asked", nargs="*", default=["MoS2-1", "MoS2-4", "MoSe2-2", "WS2-3", "speed"], help="layers, by seed")
-    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("asked", nargs="*", default=ASKED, help=f"some of: {', '.join(ASKED)}")
+    parser.add_argument("--trials", type=int, default=36)
     given = parser.parse_args()
     measure(given.folder, given.trials, given.asked)
