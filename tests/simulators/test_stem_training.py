@@ -94,3 +94,15 @@ def test_some_specimens_lack_atoms(bench: Callable[..., Bench]) -> None:
 def test_what_makes_no_sense_is_refused(bench: Callable[..., Bench], changes: dict[str, Any], word: str) -> None:
     with pytest.raises((InvalidInput, ValueError), match=word):
         made(bench(), **changes)
+
+
+def test_what_a_later_specimen_refuses_is_said_before_the_first(bench: Callable[..., Bench]) -> None:
+    """The third specimen's electrons have the shortest wave, so the potential is too coarse for it alone."""
+    changes = {"energy_kev": (80.0, 200.0), "specimens": 3, "seed": 8, "potential_sampling": 0.15}
+    params = TrainingParams(**{**SMALL, **changes})
+    energies = [asked(params, material, number).energy_kev for number in range(3) for material in params.materials]
+    assert np.argmax(energies) == 2
+    place = bench()
+    with pytest.raises(InvalidInput, match=f"at {energies[2]:g} keV"):
+        made(place, **changes)
+    assert not list(place.scratch.iterdir())

@@ -24,7 +24,7 @@ from emstore.simulators.stem.chance import Purpose, stream
 from emstore.simulators.stem.crystals import CRYSTALS, crystal_named
 from emstore.simulators.stem.parameters import Pair, StemParams, Vacancies
 from emstore.simulators.stem.pieces import file_of, keep, load
-from emstore.simulators.stem.simulator import plan, simulated
+from emstore.simulators.stem.simulator import Job, plan, simulated
 from emstore.table import Column, Table
 from emstore.volume import Region, Volume
 from emstore.work import Bench
@@ -158,15 +158,17 @@ class StemTraining:
         if unknown := [name for name in params.materials if name not in CRYSTALS]:
             raise InvalidInput(f"there is no material {unknown[0]!r}", where="materials", fix=f"some of {', '.join(CRYSTALS)}")
         wanted = [asked(params, material, k) for k in range(params.specimens) for material in params.materials]
-        specimens = [self._specimen(one, number, len(wanted), bench) for number, one in enumerate(wanted)]
+        jobs = [plan(one) for one in wanted]  # all of them first: what one refuses is said before any of them is simulated
+        specimens = [
+            self._specimen(*each, number, len(wanted), bench) for number, each in enumerate(zip(wanted, jobs, strict=True))
+        ]
         crops = [_crop(params, specimens, number) for number in range(params.crops)]
         return (
             Simulated("", _volume(params, specimens, crops)),
             Simulated("crops", _table(specimens, crops, params)),
         )
 
-    def _specimen(self, one: StemParams, number: int, of: int, bench: Bench) -> Specimen:
-        job = plan(one)
+    def _specimen(self, one: StemParams, job: Job, number: int, of: int, bench: Bench) -> Specimen:
         name = f"specimen-{number}"
         if not file_of(bench.scratch, name).exists():
             own = bench.scratch / name
