@@ -6,6 +6,7 @@ need the same emstore and processor's package, paths or URLs and credentials as 
 """
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -312,6 +313,7 @@ def _local(workers: int) -> Iterator[Any]:
             processes=True,
             memory_limit=0,
             dashboard_address="127.0.0.1:0",  # any free port: several clusters may be here at once
+            silence_logs=logging.CRITICAL,  # what fails is said by this process, once
         )
 
     with _children_deaf_to_ctrl_c():
