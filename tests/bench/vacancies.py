@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from emstore.processors.measure.vacancies.calibration import steps_for
+from emstore.processors.measure.vacancies.decision import Fitted, decide
 from emstore.processors.measure.vacancies.lattice import Unusable
-from emstore.processors.measure.vacancies.template import Asked, Fitted, decide, fit_image
+from emstore.processors.measure.vacancies.template import Asked, fit_image
 from emstore.processors.measure.vacancies.two_sublattice import Separations, find_two_sublattices
 from emstore.simulators.stem import Stem, StemParams, Vacancies
 from emstore.simulators.stem.band import Band

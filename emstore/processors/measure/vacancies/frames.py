@@ -15,8 +15,9 @@ from emstore.processor import Params
 from emstore.processors.measure.frames import Frames
 from emstore.processors.measure.slices import plain
 from emstore.processors.measure.vacancies.calibration import steps_for
+from emstore.processors.measure.vacancies.decision import Fitted, Sites, decide
 from emstore.processors.measure.vacancies.lattice import Matrix, Unusable
-from emstore.processors.measure.vacancies.template import Asked, Fitted, Sites, decide, fit_image
+from emstore.processors.measure.vacancies.template import Asked, fit_image
 from emstore.processors.measure.vacancies.two_sublattice import Separations, find_two_sublattices
 from emstore.table import Column, Table
 from emstore.volume import Volume, VolumeKind
@@ -93,7 +94,7 @@ class Vacancies:
 
     ``template``: the hexagonal lattice is found in the image (`lattice`), the mean cell shows where metal and chalcogen are and
     what a column looks like (`shapes`), all heights are fitted at once with Poisson weights (`joint`), and every site is told
-    full, single or none by its likelihood (`atoms`), heights being calibrated by the full columns of all frames, beside the
+    full, single or none by its likelihood (`atoms`, `decision`), heights being calibrated by the full columns of all frames, beside the
     metals around them, and the known part that one atom is of two (`calibration`).
 
     ``two_sublattice``: columns are counted and compared with the composition MX2, as is done with Atomap (M. Nord et al., Adv.

@@ -6,8 +6,9 @@ import pytest
 from scipy.spatial import cKDTree
 
 from emstore.processors.measure.vacancies.atoms import Steps, best_calls
+from emstore.processors.measure.vacancies.decision import Sites, decide
 from emstore.processors.measure.vacancies.lattice import Unusable
-from emstore.processors.measure.vacancies.template import Asked, Sites, decide, fit_image
+from emstore.processors.measure.vacancies.template import Asked, fit_image
 from monolayers import Monolayer, monolayer
 
 HALF = Steps((0.0, 0.5, 1.0), (0.01, 0.02, 0.0))
