@@ -116,5 +116,5 @@ def _neighbourhood(cells: Cells, part: slice, matrix: Array) -> Array:
     same = (cells.neighbours[near][:, :, None, :] == near[:, None, :, None]) & (cells.present[near][:, :, None, :] > 0)
     slot = xp.where(same, 1, 0).argmax(-1)
     couple = double(same.any(-1)) * there[:, :, None] * there[:, None, :]
-    blocks = matrix[near[:, :, None], slot] * couple[..., None, None]
+    blocks = matrix[near[:, :, None], :, slot] * couple[..., None, None]
     return xp.einsum("nijab->niajb", blocks).reshape(-1, most * PARAMETERS, most * PARAMETERS)

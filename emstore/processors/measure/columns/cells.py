@@ -98,11 +98,11 @@ class Cells:
         Returns
         -------
         cells : Cells
-        kept : array, int64
+        kept : array, int64, or slice
             Which pixels those are.
         """
         if bool(chosen.all()):
-            return self, like(np.arange(self.owner.shape[0]), self.rows)
+            return self, slice(None)
         xp = namespace(self.rows)
         some = true(chosen)
         count, size = int(some.shape[0]), self.neighbours.shape[1]

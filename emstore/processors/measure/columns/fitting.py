@@ -202,6 +202,7 @@ def _descend(
             first, second = _weights(problem.data, mu, problem.used, problem.method)
             downhill = gradient(cells, theta, first)
             if not close:
+                matrix = None  # the largest array there is makes room for its successor
                 matrix = information(cells, theta, second[near])
                 if near:
                     matrix = _newton(matrix, curvature(cells, theta, first))
@@ -255,15 +256,17 @@ def _newton(matrix: Array, second: Array) -> Array:
     """Return the misfit's true matrix of second derivatives, for those columns at least where it is safely positive.
 
     Gauss-Newton comes nearer by a factor per step, Newton by ever more; far from a minimum only the former points downhill.
+    The matrix is changed in place.
     """
     xp = namespace(matrix)
-    own = matrix[:, 0] - second
-    diagonal = xp.einsum("nii->ni", matrix[:, 0])
+    before = matrix[:, :, 0]
+    own = before - second
+    diagonal = xp.einsum("nii->ni", before)
     scale = 1 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
     each = scale[:, :, None] * scale[:, None, :]
-    least, before = (xp.linalg.eigvalsh(one * each)[:, 0] for one in (own, matrix[:, 0]))
-    own = xp.where((least > _SAFE * before)[:, None, None], own, matrix[:, 0])
-    return xp.concatenate((own[:, None], matrix[:, 1:]), 1)
+    least, most = (xp.linalg.eigvalsh(one * each)[:, 0] for one in (own, before))
+    matrix[:, :, 0] = xp.where((least > _SAFE * most)[:, None, None], own, before)
+    return matrix
 
 
 def _costs(data: Array, mu: Array, used: Array, method: Method) -> Array:
@@ -295,20 +298,20 @@ def _solve(cells: Cells, matrix: Array, right: Array, blocked: Array, damping: A
     """Return the damped Gauss-Newton step of the parameters that are not blocked."""
     xp = namespace(right)
     free = double(~blocked)
-    own = matrix[:, 0]
+    own = matrix[:, :, 0]
     diagonal = xp.einsum("nii->ni", own)
     # Parameters in their own units: amplitudes may be 1e-3 and positions 10.
     scale = 1 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0)) * free
     eye = xp.eye(right.shape[1], dtype=right.dtype, **({} if xp.__name__ == "numpy" else {"device": right.device}))
     extra = damping[:, None] + 1e-12
-    scaled = own * scale[:, :, None] * scale[:, None, :] + eye * (extra + (1 - free))[:, None, :]
-    first = xp.linalg.inv(scaled)
-    count, most, size, _ = matrix.shape
-    others = matrix[:, 1:] * scale[:, None, :, None] * scale[cells.neighbours[:, 1:]][:, :, None, :]
-    rows = xp.concatenate((scaled[:, None], others), 1).swapaxes(1, 2).reshape(count, size, most * size)
+    extra = extra + (1 - free)
+    first = xp.linalg.inv(own * scale[:, :, None] * scale[:, None, :] + eye * extra[:, None, :])
+    count, size, most, _ = matrix.shape
+    rows = matrix.reshape(count, size, most * size)
 
     def times(v: Array) -> Array:
-        return (rows @ v[cells.neighbours].reshape(count, most * size, 1))[..., 0]
+        near = (scale * v)[cells.neighbours].reshape(count, most * size, 1)
+        return (rows @ near)[..., 0] * scale + extra * v
 
     right = right * scale
     found = zeros(tuple(right.shape), right)

@@ -21,10 +21,10 @@ from emstore.processors.noise.digital import ELECTRONS, FRACTION, pixel_area
 from emstore.table import Column, Table
 from emstore.volume import ValueScale, Volume, VolumeKind
 
-_PIXEL_BYTES: Final = 260.0
+_PIXEL_BYTES: Final = 135.0
 """What a fit keeps per pixel of a frame: the image and the model in several forms, cells, distances."""
-_COLUMN_BYTES: Final = 12_000.0
-"""What it keeps per column: the couplings with its neighbours, in several forms."""
+_COLUMN_BYTES: Final = 5_000.0
+"""What it keeps per column: the couplings with its neighbours."""
 _FIXED_BYTES: Final = float(40 << 20)
 """What working on groups of windows takes, however large the frame."""
 _NAMES: Final = (

@@ -110,24 +110,24 @@ def information(cells: Cells, theta: Array, weight: Array) -> Array:
 
     Returns
     -------
-    array, float64, shape (N, k, 5, 5)
-        Block (n, j) couples column n (rows) with ``cells.neighbours[n, j]`` (columns); 0 where there is none.
+    array, float64, shape (N, 5, k, 5)
+        ``[n, :, j]`` couples column n (rows) with ``cells.neighbours[n, j]`` (columns); 0 where there is none.
     """
     count, most = cells.neighbours.shape
-    whole = zeros((count * most, PARAMETERS, PARAMETERS), theta)
+    whole = zeros((count, PARAMETERS, most, PARAMETERS), theta)
     there = true(cells.present.reshape(-1) > 0)
-    one, other, back = there // most, cells.neighbours.reshape(-1)[there], cells.reverse.reshape(-1)[there]
+    back = cells.reverse.reshape(-1)[there]
+    one, slot, other, place = there // most, there % most, back // most, back % most
     ground = _grounds(cells, theta, weight).reshape(-1, 4)[there]
-    whole[there, BACKGROUND, :4] = ground
-    whole[back, :4, BACKGROUND] = ground
+    whole[one, BACKGROUND, slot, :4] = ground
+    whole[other, :4, place, BACKGROUND] = ground
     once = true(one <= other)
     for part in cells.parts(cells.half, int(once.shape[0])):
         some = once[part]
         block = _couplings(cells, theta[one[some]], theta[other[some]], weight)
-        whole[there[some], :4, :4] = block
-        whole[back[some], :4, :4] = block.swapaxes(1, 2)
-    whole = whole.reshape(count, most, PARAMETERS, PARAMETERS)
-    whole[:, 0, BACKGROUND, BACKGROUND] = sums(cells.owner, weight, count + 1)[:-1]
+        whole[one[some], :4, slot[some], :4] = block
+        whole[other[some], :4, place[some], :4] = block.swapaxes(1, 2)
+    whole[:, BACKGROUND, 0, BACKGROUND] = sums(cells.owner, weight, count + 1)[:-1]
     return whole
 
 

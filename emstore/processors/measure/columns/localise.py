@@ -85,7 +85,7 @@ def locate(image: Array, search: Search) -> Located:
     # Electrons stay what they are, since their noise says how many there were; anything else is brought to [0, 1].
     shift, unit = (0.0, 1.0) if search.method == "poisson" or search.counts else (low, span)
     values = np.where(known, (values - shift) / unit, 0.0)
-    bright = values * sign
+    bright = -values if search.invert else values
     peaks, smoothing, sigma = _peaks(bright, known, search)
     if not len(peaks):
         return _nothing()

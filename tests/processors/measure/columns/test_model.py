@@ -39,7 +39,7 @@ def dense(cells: Cells, blocks: np.ndarray) -> np.ndarray:
     whole = np.zeros((n, 5, n, 5))
     for one in range(n):
         for slot in np.flatnonzero(cells.present[one]):
-            whole[one, :, cells.neighbours[one, slot], :] = blocks[one, slot]
+            whole[one, :, cells.neighbours[one, slot], :] = blocks[one, :, slot]
     return whole.reshape(5 * n, 5 * n)
 
 
