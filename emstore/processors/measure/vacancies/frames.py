@@ -94,8 +94,8 @@ class Vacancies:
 
     ``template``: the hexagonal lattice is found in the image (`lattice`), the mean cell shows where metal and chalcogen are and
     what a column looks like (`shapes`), all heights are fitted at once with Poisson weights (`joint`), and every site is told
-    full, single or none by its likelihood (`atoms`, `decision`), heights being calibrated by the full columns of all frames, beside the
-    metals around them, and the known part that one atom is of two (`calibration`).
+    full, single or none by its likelihood (`atoms`), all frames of a specimen together (`decision`): heights are calibrated by
+    their full columns, beside the metals around them, and by the known part that one atom is of two (`calibration`).
 
     ``two_sublattice``: columns are counted and compared with the composition MX2, as is done with Atomap (M. Nord et al., Adv.
     Struct. Chem. Imaging 3, 9, 2017); only whole columns can be missing.
