@@ -1,8 +1,9 @@
 """How precisely the parameters of the joint model can be known: the Poisson Cramer-Rao bound, and the errors of a fit.
 
 The bound is the inverse of the Fisher information of all parameters of all columns. What couples two columns dies away with
-their distance, so that a column's part of the inverse is found from the block of the matrix of itself and its neighbours:
-the others are taken as known, which changes it by less than a thousandth for columns that can be told apart.
+their distance, so that a column's part of the inverse is found from the block of the matrix of itself and its neighbours: the
+others are taken as known. That makes the bound of a place too small by less than a thousandth for columns five widths apart, by
+0.4 % at four and by 5 % at three and a third.
 """
 
 from dataclasses import replace

@@ -36,7 +36,7 @@ _BLAME: Final = 0.3
 refusals."""
 _ROUGH: Final = 2e-3
 """A rough fit ends when a step lowers the misfit by less than this part."""
-_STALLED: Final = 1e-9
+_STALLED: Final = 1e-11
 _STALLS: Final = 4
 """After so many steps in turn that lower the misfit by less than that part, what still moves is not going to settle."""
 _SOLVE_STEPS: Final = 60
