@@ -1,25 +1,22 @@
 """``measure.profile`` and ``measure.residual``: what a line across an image, and the difference of two, say about columns."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from emstore.errors import InvalidInput
-from emstore.geometry import Axis
-from emstore.operation import Block, Operation, Reduction
+from emstore.operation import Operation
 from emstore.processor import Params
 from emstore.processors.measure.columns.strain import Matrix
+from emstore.processors.measure.frames import Frames
 from emstore.processors.measure.pairs import same_values
-from emstore.processors.measure.slices import plain, real
+from emstore.processors.measure.slices import plain
 from emstore.table import Column, Table
-from emstore.volume import Volume
+from emstore.volume import ValueScale, Volume
 
-_Part = list[tuple[int, Matrix]]
 _NEAR: Final = 2
 """Half the size of a Bragg spot, samples of the transform."""
 
@@ -44,7 +41,7 @@ class Profile:
     def plan(self, volumes: Sequence[Volume], params: ProfileParams) -> Operation:
         """See `emstore.processor.Processor.plan`."""
         [volume] = volumes
-        _frames_of(volume)
+        frames = _stored(volume)
         height, width = volume.shape[-2:]
         line = np.array(params.stop) - params.start
         length = float(np.hypot(*line))
@@ -63,9 +60,8 @@ class Profile:
         known = down is not None and right is not None and same
         steps = (down or 1.0, right or 1.0) if known else (1.0, 1.0)
         distance = along * float(np.hypot(line[0] * steps[0], line[1] * steps[1]))
-        leading = volume.shape[:-2]
 
-        def values(frame: Matrix) -> Matrix:
+        def values(number: int, frame: Matrix) -> Matrix:
             from scipy import ndimage
 
             sampled = ndimage.map_coordinates(frame, [rows.ravel(), columns.ravel()], order=1, mode="constant", cval=np.nan)
@@ -74,24 +70,18 @@ class Profile:
             with np.errstate(invalid="ignore"):
                 return np.asarray(total / inside.sum(1))
 
-        def finish(state: _Part) -> Table:
-            found = sorted(state, key=lambda part: part[0])
+        def finish(found: list[Matrix]) -> Table:
             unit = volume.grid.axes[-1].unit if known else None
             columns = {
-                "frame": Column(
-                    np.repeat([part[0] for part in found], len(distance)).astype(np.int64), None, "number of the frame"
-                ),
+                "frame": Column(np.repeat(np.arange(len(found)), len(distance)), None, "number of the frame"),
                 "distance": Column(np.tile(distance, len(found)), unit, "along the line"),
-                "value": Column(np.concatenate([part[1] for part in found]), None, "mean across the line, stored values"),
+                "value": Column(np.concatenate(found), None, "mean across the line, stored values"),
             }
             return Table(f"profile of {volume.name}", columns)
 
-        work = _Frames(leading, lambda frames: values(frames[0]))
         return Operation(
             None,
-            reduction=Reduction(
-                work.map, list, _add, finish, state_bytes=lambda _: 8 * 4 * len(distance) * prod(leading) + (1 << 20)
-            ),
+            reduction=frames.reduction(values, finish, part_bytes=12 * len(distance)),
             whole=("y", "x"),
             work_bytes=24.0 + 64.0 * rows.size / (height * width),
             tolerance=1e-9,
@@ -124,11 +114,10 @@ class Residual:
     def plan(self, volumes: Sequence[Volume], params: ResidualParams) -> Operation:
         """See `emstore.processor.Processor.plan`."""
         image, denoised = same_values(volumes)
-        _frames_of(image)
+        frames = _stored(image)
         height, width = image.shape[-2:]
         if min(height, width) < 16:
             raise InvalidInput(f"frames of {height} x {width} pixels are too small for a transform", where=image.name)
-        leading = image.shape[:-2]
         names = {
             "mean": "mean of image minus denoised",
             "variance": "variance of it",
@@ -137,21 +126,22 @@ class Residual:
             "bragg_power_ratio": "mean power of the residual in the spots over that beside them",
         }
 
-        def finish(state: _Part) -> Table:
-            found = sorted(state, key=lambda part: part[0])
-            rows = np.stack([part[1] for part in found])
+        def figures(number: int, noisy: Matrix, clean: Matrix) -> Matrix:
+            return residual_figures(noisy, clean, params.threshold)
+
+        def finish(found: list[Matrix]) -> Table:
+            rows = np.stack(found)
             columns = {
-                "frame": Column(np.array([part[0] for part in found], np.int64), None, "number of the frame"),
+                "frame": Column(np.arange(len(found)), None, "number of the frame"),
                 **{name: Column(rows[:, i], None, said) for i, (name, said) in enumerate(names.items())},
             }
             ratio = rows[np.isfinite(rows[:, 4]), 4]
             summary: dict[str, Any] = {"bragg_power_ratio": plain(float(ratio.mean())) if len(ratio) else None}
             return Table(f"residual of {denoised.name} from {image.name}", columns, summary)
 
-        work = _Frames(leading, lambda frames: residual_figures(frames[0], frames[1], params.threshold))
         return Operation(
             None,
-            reduction=Reduction(work.map, list, _add, finish, state_bytes=lambda _: 512 * prod(leading) + (1 << 20)),
+            reduction=frames.reduction(figures, finish, part_bytes=192),
             whole=("y", "x"),
             work_bytes=160.0,
             tolerance=1e-9,
@@ -189,30 +179,6 @@ def residual_figures(image: Matrix, denoised: Matrix, threshold: float) -> Matri
     return np.array([mean, variance, variance / signal if signal > 0 else np.nan, float(peak.sum()), ratio])
 
 
-def _frames_of(volume: Volume) -> tuple[Axis, ...]:
-    real(volume)
-    if volume.grid.dims[-2:] != ("y", "x"):
-        raise InvalidInput(f"its axes are {', '.join(volume.grid.dims)}; the last two must be y and x", where=volume.name)
-    return volume.grid.axes[-2:]
-
-
-def _add(state: _Part, block: Block, part: _Part) -> _Part:
-    return state + part
-
-
-@dataclass(frozen=True)
-class _Frames:
-    """A pass that makes one line of numbers from every frame."""
-
-    leading: tuple[int, ...]
-    figures: Any
-
-    def map(self, block: Block, arrays: Sequence[npt.NDArray[Any]]) -> _Part:
-        """Return the figures of a block's frames."""
-        starts = [part.start for part in block.output[:-2]]
-        found = []
-        for index in np.ndindex(*arrays[0].shape[:-2]):
-            place = tuple(start + i for start, i in zip(starts, index, strict=True))
-            number = int(np.ravel_multi_index(place, self.leading)) if place else 0
-            found.append((number, self.figures([one[index].astype(np.float64) for one in arrays])))
-        return found
+def _stored(volume: Volume) -> Frames:
+    """Return the frames of a volume with the values that are stored."""
+    return replace(Frames.of(volume), scale=ValueScale())
