@@ -21,10 +21,11 @@ def main(arguments: list[str]) -> None:
     options.add_argument("--material", default="tellurene", help="any that `emstore simulators stem` names")
     options.add_argument("--phonons", type=int, default=1, help="frozen-phonon configurations to average over")
     options.add_argument("--pixel", type=float, default=0.2, help="size of a pixel, angstrom")
+    options.add_argument("--clean", metavar="REF", help="an image simulated before, instead of a new one")
     given = options.parse_args(arguments)
     chain = Chain(given.folder, given.material.lower())
     methods = denoisers(named_weights(given))
-    clean = chain.simulate(
+    clean = given.clean or chain.simulate(
         "clean",
         {
             "material": given.material,

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from emstore.adapter import Adapter
@@ -203,6 +203,9 @@ class AdapterConformance:
 
         @settings(max_examples=4 * self.examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(st.sampled_from(heads), st.integers(0, 512), st.binary(max_size=256), st.booleans())
+        @example(b"", 0, b"", False)
+        @example(b"", 0, b"\xff" * 256, False)  # neither ASCII nor UTF-8
+        @example(heads[0], 4, b"\x00" * 256, True)
         def check(head: bytes, kept: int, noise: bytes, resume: bool) -> None:
             path.write_bytes(head[:kept] + noise + (head[kept + len(noise) :] if resume else b""))
             score = adapter.sniff(SourceItem(path, path.name))
