@@ -17,7 +17,7 @@ import psutil
 
 NAMES = ("startup", "store_read", "ingest", "store_write", "store_memory", "lineage", "cluster", "columns")
 """What is measured when nothing is named."""
-LONG = ("ingest_memory", "process", "process_memory", "runner", "simulate", "vacancies")
+LONG = ("denoise", "ingest_memory", "process", "process_memory", "runner", "simulate", "vacancies")
 """What has to be asked for: most of it takes a quarter of an hour or more."""
 
 

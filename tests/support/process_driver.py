@@ -87,7 +87,10 @@ def kill_clients(job: dict[str, Any], expected: dict[str, str], seconds: float) 
         runs += 1
         array = f"m{runs}"
         child = begun(job, array)
-        time.sleep(chance.uniform(0, seconds))
+        if runs % 2:  # however busy the machine is: every other one dies once its version was begun
+            while not reserved(job, array) and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                time.sleep(0.005)
+        time.sleep(chance.uniform(0, seconds / 2 if runs % 2 else seconds))
         os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status == -signal.SIGKILL:
