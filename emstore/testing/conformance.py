@@ -231,10 +231,10 @@ class AdapterConformance:
         """Every item ends in a volume's files, or is ignored with a reason; every file opened is named."""
         problems = []
         for case, found in zip(cases, costs["samples"], strict=True):
-            used = {path.absolute() for volume in case.volumes for path in volume.files}
+            used = {path.resolve() for volume in case.volumes for path in volume.files}
             told = {entry.name for entry in (*case.source.ignored, *case.source.skipped)}
             for item in case.source.items:
-                own = item.path.absolute()
+                own = item.path.resolve()
                 if item.name not in told and not any(path == own or path.is_relative_to(own) for path in used):
                     problems.append(f"{case.sample.name}: {item.name} is in no volume's files and was not ignored with a reason")
             problems += [f"{found['name']}: {path} was opened but is in no volume's files" for path in found["unlisted"]]

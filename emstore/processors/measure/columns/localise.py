@@ -108,7 +108,7 @@ def locate(image: Array, search: Search) -> Located:
         theta, places, spread, moving, converged = (one[keep] for one in (theta, places, spread, moving, converged))
         if not len(theta):
             return _nothing(found)
-        if keep.all() and not rough:
+        if not moving.any():
             break
     back = np.array([1.0, 1.0, unit, 1.0, unit])
     moved = np.array([0.0, 0.0, 0.0, 0.0, shift])

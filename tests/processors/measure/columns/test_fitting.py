@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 from columns import gaussians, lattice, nearest
 from emstore.errors import InvalidInput
@@ -226,3 +228,17 @@ def test_too_many_peaks_are_refused() -> None:
     noise = np.random.default_rng(0).random((64, 64))
     with pytest.raises(InvalidInput, match="peaks"):
         locate(noise, Search(smoothing=0))
+
+
+@pytest.mark.parametrize("seed", [19, 24])
+def test_columns_stay_where_they_are_once_the_only_false_one_is_far_from_all(seed: int) -> None:
+    """In smoothed noise, something that is no column may have nothing beside it that would have to be fitted again."""
+    y, x = np.mgrid[:96, :96]
+    true = [(a, b) for a in range(16, 96, 20) for b in range(16, 96, 20)]
+    expected = 1 + sum(3 * np.exp(-((y - a) ** 2 + (x - b) ** 2) / 8) for a, b in true)
+    image = gaussian_filter(np.random.default_rng(seed).poisson(expected).astype(float), 1.0)
+    located = locate(image, Search(threshold=0.12, radius=10.0))
+    assert located.dropped > 0
+    away, _ = cKDTree(true).query(located.theta[:, :2])
+    assert np.sum(away < 2) == len(true)
+    assert np.isfinite(located.errors).all()
